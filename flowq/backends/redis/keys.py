@@ -1,0 +1,144 @@
+"""Every key of an app, and nobody else spells one (the scripts derive theirs from the same prefix).
+
+The app's name is the hash tag, so all keys of an app lie in one slot of a Redis Cluster and several apps spread over it.
+"""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from flowq._errors import InvalidName
+
+LAYOUT = "1"
+"""The layout that this version writes and reads; stored in ``clock`` and checked by ``join``."""
+
+GROUP = "flowq"
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+def check_name(name: str, what: str) -> str:
+    """Return ``name`` if it is safe in a key; raise ``InvalidName`` otherwise."""
+    if not _NAME.fullmatch(name):
+        raise InvalidName(f"{what} {name!r}: use 1 to 100 of the characters A-Z a-z 0-9 _ . - (it becomes part of Redis keys)")
+    return name
+
+
+def app_prefix(name: str, namespace: str | None = None) -> str:
+    """``flowq:{name}:`` or ``flowq:{name@namespace}:``."""
+    check_name(name, "app name")
+    if namespace:
+        check_name(namespace, "namespace")
+        return f"flowq:{{{name}@{namespace}}}:"
+    return f"flowq:{{{name}}}:"
+
+
+@attrs.frozen
+class Keys:
+    """The keys of one app, by what they hold."""
+
+    prefix: str
+
+    @property
+    def clock(self) -> str:
+        """hash: the clocks, epoch, identity, lease TTL, layout. The one key that scripts are given."""
+        return self.prefix + "clock"
+
+    @property
+    def members(self) -> str:
+        """zset: member → lease expiry (lease clock, ms); the sentinel ``''`` with +inf."""
+        return self.prefix + "members"
+
+    @property
+    def expired(self) -> str:
+        """zset: dead members that still own entries."""
+        return self.prefix + "expired"
+
+    def member(self, member: str) -> str:
+        """hash: session, pool, facts, running, suspect, owes."""
+        return f"{self.prefix}member:{member}"
+
+    def stream(self, lane: str) -> str:
+        """stream: ready and in-flight jobs; one field ``d`` = envelope. Never trimmed."""
+        return f"{self.prefix}s:{lane}"
+
+    def bell(self, pool: str) -> str:
+        """stream: the doorbell of the workers that serve the same lanes."""
+        return f"{self.prefix}bell:{pool}"
+
+    def pool(self, pool: str) -> str:
+        """hash: lane → policy, as its members declare it."""
+        return f"{self.prefix}pool:{pool}"
+
+    @property
+    def serve(self) -> str:
+        """hash: lane → pools that serve it."""
+        return self.prefix + "serve"
+
+    @property
+    def types(self) -> str:
+        """set: every lane that was ever submitted to or served."""
+        return self.prefix + "types"
+
+    @property
+    def limits(self) -> str:
+        """hash: lane → limit in force; absent: unlimited."""
+        return self.prefix + "limits"
+
+    @property
+    def override(self) -> str:
+        """hash: lane → limit set at run time."""
+        return self.prefix + "override"
+
+    @property
+    def paused(self) -> str:
+        """set: paused lanes."""
+        return self.prefix + "paused"
+
+    @property
+    def delayed(self) -> str:
+        """zset: job id → due (waiting clock, ms)."""
+        return self.prefix + "delayed"
+
+    @property
+    def delayed_data(self) -> str:
+        """hash: job id → lane|envelope."""
+        return self.prefix + "delayed:d"
+
+    @property
+    def moved(self) -> str:
+        """hash: id of a job that was delayed or retried → its present entry."""
+        return self.prefix + "moved"
+
+    @property
+    def dead(self) -> str:
+        """stream: the dead letters."""
+        return self.prefix + "dead"
+
+    @property
+    def cancels(self) -> str:
+        """hash: lane|entry → reason, for running jobs."""
+        return self.prefix + "cancels"
+
+    def crashes(self, lane: str) -> str:
+        """hash: entry → how often it took its worker down."""
+        return f"{self.prefix}crashes:{lane}"
+
+    def record(self, job_id: str) -> str:
+        """string with a TTL: what became of a job."""
+        return f"{self.prefix}r:{job_id}"
+
+    def stats(self, lane: str, minute: int | None = None) -> str:
+        """hash: counters of a lane since ever, or of one minute (Unix minutes; kept 24 h)."""
+        return f"{self.prefix}stats:{lane}" if minute is None else f"{self.prefix}stats:{lane}:{minute}"
+
+    @property
+    def control(self) -> str:
+        """pub/sub channel: hints that a limit or a cancellation changed."""
+        return self.prefix + "control"
+
+    def waiter(self, nonce: str) -> str:
+        """pub/sub channel of one process that waits for results."""
+        return f"{self.prefix}w:{nonce}"

@@ -1,0 +1,28 @@
+-- Fragment: jobs that are due later. Needs: bell fragment.
+-- `delayed` zset id -> due on the waiting clock; `delayed:d` hash id -> lane|envelope. One script moves both (LEASE R12).
+local function put_delayed(id, lane, due, envelope)
+  redis.call('ZADD', P .. 'delayed', due, id)
+  redis.call('HSET', P .. 'delayed:d', id, lane .. '|' .. envelope)
+end
+
+local function next_due(c)
+  local head = redis.call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
+  if not head[1] then return -1 end
+  return math.max(0, tonumber(head[2]) - c.w)
+end
+
+-- at most 100 a call, so that a hundred thousand due at once never block the server
+local function promote_due(c)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', c.w, 'LIMIT', 0, 100)) do
+    local row = redis.call('HGET', P .. 'delayed:d', id)
+    redis.call('ZREM', P .. 'delayed', id)
+    redis.call('HDEL', P .. 'delayed:d', id)
+    if row then
+      local lane, envelope = string.match(row, '^([^|]*)|(.*)$')
+      local entry = redis.call('XADD', P .. 's:' .. lane, '*', 'd', envelope)
+      redis.call('HSET', P .. 'moved', id, entry)
+      mark(lane)
+      if has_room(lane) then ring(lane) end
+    end
+  end
+end

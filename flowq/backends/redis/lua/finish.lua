@@ -1,0 +1,43 @@
+-- Fragment: what the end of a job writes beside its entry. Needs: bell fragment.
+local function count(lane, now, what, n)
+  redis.call('HINCRBY', P .. 'stats:' .. lane, what, n)
+  local bucket = P .. 'stats:' .. lane .. ':' .. string.format('%.0f', math.floor(now / 60000))
+  if redis.call('HINCRBY', bucket, what, n) == n then redis.call('PEXPIRE', bucket, 86400000) end
+end
+
+local function tell_waiters(id)
+  local channels = redis.call('HGET', P .. 'waiters', id)
+  if not channels then return end
+  redis.call('HDEL', P .. 'waiters', id)
+  for channel in string.gmatch(channels, '%S+') do redis.call('PUBLISH', channel, id) end
+end
+
+local function free_key(id, key)
+  if key ~= '' and redis.call('GET', P .. 'u:' .. key) == id then redis.call('DEL', P .. 'u:' .. key) end
+end
+
+-- the record that a waiter reads; the idempotency key and the row in `moved` end with the job
+local function finish(id, record, ttl, key, moved)
+  if record ~= '' then redis.call('SET', P .. 'r:' .. id, record, 'PX', ttl) end
+  free_key(id, key)
+  if moved then redis.call('HDEL', P .. 'moved', id) end
+  tell_waiters(id)
+end
+
+local function bury_letter(now, lane, id, kind, reason, detail, envelope)
+  local dead = P .. 'dead'
+  redis.call('XADD', dead, 'MAXLEN', '~', 100000, '*', 'lane', lane, 'id', id, 'kind', kind, 'reason', reason, 'detail', detail,
+    'd', envelope)
+  redis.call('XTRIM', dead, 'MINID', '~', string.format('%.0f', now - 2592000000))
+end
+
+-- the entry itself, and what is kept by its id
+local function remove(lane, ids)
+  local s = P .. 's:' .. lane
+  redis.call('XACK', s, 'flowq', unpack(ids))
+  redis.call('XDEL', s, unpack(ids))
+  if redis.call('EXISTS', P .. 'crashes:' .. lane) == 1 then redis.call('HDEL', P .. 'crashes:' .. lane, unpack(ids)) end
+  if redis.call('EXISTS', P .. 'cancels') == 1 then
+    for _, e in ipairs(ids) do redis.call('HDEL', P .. 'cancels', lane .. '|' .. e) end
+  end
+end

@@ -1,0 +1,16 @@
+#!lua flags=allow-oom
+-- Greet the server, once per connection and before any claim: has it forgotten? (LEASE R1.)
+-- returns: {epoch or '', layout}. Safe to send twice.
+local clock = KEYS[1]  -- <prefix>clock
+local nonce = ARGV[1]  -- str: random, names an epoch that begins here
+
+--- @include drain
+--- @include clock
+--- @include bell
+--- @include limits
+--- @include bury
+--- @include forgot
+local c = tick()
+forgot(c, nonce)
+if c.ttl > 0 then save(c) end
+return {c.ep or '', redis.call('HGET', clock, 'schema') or ''}

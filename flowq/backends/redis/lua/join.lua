@@ -1,0 +1,94 @@
+#!lua flags=allow-oom
+-- Become a member (LEASE R2; I8: `old` is this worker's former life, whose entries are handed back uncounted but for `keep`).
+-- returns: {'OK', epoch, quarantine ms, fence, indices of keep that moved} | {'TTL', ms in force} | {'LAYOUT', layout}
+-- A fresh id per life and per lost reply: the other one expires.
+local clock = KEYS[1]    -- <prefix>clock
+local m = ARGV[1]        -- str: new member id
+local nonce = ARGV[2]    -- str: random, names an epoch that begins here
+local ttl = tonumber(ARGV[3])     -- int: lease, ms
+local layout = ARGV[4]   -- str: layout that this client writes
+local virgin_ok = ARGV[5]  -- '1': the caller itself created this server empty
+local old = ARGV[6]      -- str: former member id or ''
+local pool = ARGV[7]     -- str: pool id
+local facts = ARGV[8]    -- str: JSON for `status`
+local nlanes = tonumber(ARGV[9])  -- int: pairs that follow
+local rest = 10          -- ARGV[10..]: (lane, policy "limit|max_crashes|sync|failure_ttl") × nlanes, then keep: (lane, entry, n) …
+
+--- @include drain
+--- @include clock
+--- @include bell
+--- @include limits
+--- @include bury
+--- @include forgot
+--- @include handback
+local c = tick()
+local written = redis.call('HGET', clock, 'schema')
+if written and written ~= layout then return {'LAYOUT', written} end
+local virgin = not c.ep and redis.call('EXISTS', P .. 'members', P .. 'pools') == 0
+if c.ttl > 0 and c.ttl ~= ttl then
+  if redis.call('ZCARD', P .. 'members') > 1 then
+    bury_expired(c.l)
+    if redis.call('ZCARD', P .. 'members') > 1 then return {'TTL', c.ttl} end
+  end
+end
+local lost_clock = c.ttl == 0
+c.ttl = math.max(ttl, c.ttl)
+if lost_clock then
+  local run, replid = identity()
+  redis.call('HSET', clock, 'run', run, 'repl', replid)
+  lose_members(c)
+  begin_epoch(c, nonce)
+  if virgin and virgin_ok == '1' then
+    c.q = 0
+    redis.call('HSET', clock, 'q', 0)
+  end
+else
+  forgot(c, nonce)
+end
+redis.call('HSET', clock, 'ttl', ttl, 'schema', layout)
+bury_expired(c.l)
+
+local lanes = {}
+for i = 1, nlanes do
+  local lane = ARGV[rest + 2 * i - 2]
+  lanes[i] = lane
+  redis.call('HSET', P .. 'pool:' .. pool, lane, ARGV[rest + 2 * i - 1])
+end
+if redis.call('SADD', P .. 'pools', pool) == 1 then
+  for _, lane in ipairs(lanes) do
+    local served = redis.call('HGET', P .. 'serve', lane)
+    redis.call('HSET', P .. 'serve', lane, served and (served .. ' ' .. pool) or pool)
+    pools_cache[lane] = nil
+    recompute(lane)
+  end
+  redis.pcall('XGROUP', 'CREATE', P .. 'bell:' .. pool, 'flowq', '$', 'MKSTREAM')
+end
+redis.call('SADD', P .. 'types', unpack(lanes))
+redis.call('SADD', P .. 'ready:' .. pool, unpack(lanes))
+for _, lane in ipairs(lanes) do
+  if redis.call('HEXISTS', clock, 'g:' .. lane) == 0 then
+    redis.pcall('XGROUP', 'CREATE', P .. 's:' .. lane, 'flowq', '0', 'MKSTREAM')
+    redis.call('HSET', clock, 'g:' .. lane, 1)
+  end
+end
+redis.call('ZADD', P .. 'members', c.l + ttl, m)
+redis.call('SADD', P .. 'pm:' .. pool, m)
+redis.call('HSET', P .. 'member:' .. m, 'sess', 0, 'pool', pool, 'facts', facts, 'started', c.now, 'running', 0)
+
+local moved, kept = {}, {}
+for i = rest + 2 * nlanes, #ARGV, 3 do
+  local lane, entry, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  local own = redis.pcall('XPENDING', P .. 's:' .. lane, 'flowq', entry, entry, 1)
+  if not own.err and own[1] and own[1][2] == old and own[1][4] == n and redis.call('HEXISTS', P .. 'limits', lane) == 0 then
+    redis.call('XCLAIM', P .. 's:' .. lane, 'flowq', m, 0, entry, 'JUSTID')
+    moved[#moved + 1] = (i - rest - 2 * nlanes) / 3
+  end
+end
+if old ~= '' then
+  local p = redis.call('HGET', P .. 'member:' .. old, 'pool')
+  for _, lane in ipairs(p and redis.call('HKEYS', P .. 'pool:' .. p) or lanes) do hand_back_unknown(lane, old, {}) end
+  if redis.call('EXISTS', P .. 'member:' .. old) == 1 then bury(old, c.l) end
+  redis.call('ZREM', P .. 'expired', old)
+end
+save(c)
+return {'OK', c.ep, math.max(0, c.q - c.l), string.format('%.0f', c.f), moved}

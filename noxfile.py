@@ -1,0 +1,89 @@
+"""What is run on flowq, by name: ``nox -s NAME``. Plain ``nox`` runs what a change must pass: lint, types, tests, docs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+"""From the classifiers: the one place that says which Pythons are supported."""
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "tests", "docs"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
+nox.options.stop_on_first_error = False
+
+
+def install(session: nox.Session) -> None:
+    session.install("-q", "-e", ".[dev]")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Every test, on each supported Python found here. Arguments go to pytest: ``nox -s tests-3.12 -- -k lease``."""
+    install(session)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def floors(session: nox.Session) -> None:
+    """Every test on the lowest version of each dependency that pyproject.toml admits."""
+    install(session)
+    session.install("-q", *(line.replace(">=", "==") for line in PYPROJECT["project"]["dependencies"]))
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(name="property")
+def properties(session: nox.Session) -> None:
+    """The state machines and properties. ``FLOWQ_EXAMPLES=5000 nox -s property`` looks longer (default 100 examples each)."""
+    install(session)
+    session.run("python", "-m", "pytest", "--timeout=0", "property_tests", *session.posargs)
+
+
+@nox.session
+def stress(session: nox.Session) -> None:
+    """Real processes that are killed, stopped and cut off, on a real redis-server that is killed too."""
+    install(session)
+    session.run("python", "-m", "pytest", "-m", "crash", "tests/crash", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The measurements of bench/. Their figures are for one quiet machine: nothing is asserted on them."""
+    install(session)
+    session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff, formatting, the rooms' import contracts; then a report of what is over its size budget, which fails nothing."""
+    install(session)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+    session.run("python", "scripts/budgets.py")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Two type checkers on the library and on tests/typing, which shows that wrong calls are refused."""
+    install(session)
+    session.run("mypy", "--strict", "flowq", "tests/typing")
+    session.run("pyright", "--pythonpath", str(Path(session.bin) / "python"))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Every relative link of the pages resolves, and every Python block compiles."""
+    install(session)
+    session.run("python", "docs/check.py")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The seed's story on real work: 12 jobs, limit 3, 4 workers, one of them killed."""
+    session.install("-q", "-e", ".[server]")
+    session.run("flowq", "demo", *session.posargs)
