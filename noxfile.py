@@ -14,7 +14,6 @@ nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["lint", "types", "tests", "docs"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
-nox.options.stop_on_first_error = False
 
 
 def install(session: nox.Session) -> None:

@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SKIPPED = {"node_modules", "build", "dist"}
-FENCE = re.compile(r"^(?P<indent> *)(?P<mark>```+|~~~+)(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)(?P=mark)", re.M | re.S)
+FENCE = re.compile(
+    r"^(?P<indent> *)(?P<mark>```+|~~~+)(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)(?P=mark)",
+    re.MULTILINE | re.DOTALL,
+)
 LINK = re.compile(r"!?\[[^\]\n]*\]\(<?(?P<target>[^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")
 CODE = re.compile(r"`[^`\n]*`")
 NAMED_TEST = re.compile(r"`(?P<path>(?:tests|property_tests)/[\w./-]+\.py)(?:::[\w\[\]:-]+)?`")
-HEADING = re.compile(r"^#{1,6} +(?P<title>.+?) *#*$", re.M)
+HEADING = re.compile(r"^#{1,6} +(?P<title>.+?) *#*$", re.MULTILINE)
 
 
 def pages(root: Path) -> list[Path]:

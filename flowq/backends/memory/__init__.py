@@ -10,17 +10,17 @@ in ``flowq.backends.protocol`` does not ask for.
 
 The files, in the order of a job's way::
 
-    clock     what time it is, three ways          claim     who may start what
-    state     the facts                            settle    what became of it
-    fleet     who is alive, how much may run       jobs      from a job's id to the job
-    submit    jobs come in, now or later           audit     what must always hold
-    server    all of these behind one lock         place     the four Protocols over a server
-    bell      waking those who wait
+    clock          what time it is, three ways          claim     who may start what
+    rows, state    the facts                            settle    what became of it
+    fleet          who is alive, how much may run       jobs      from a job's id to the job
+    submit         jobs come in, now or later           audit     what must always hold
+    server         all of these behind one lock         place     the four Protocols over a server
+    bell           waking those who wait
 """
 
 from flowq.backends.memory.audit import LaneCounts
 from flowq.backends.memory.place import MemoryBackend, open_memory
+from flowq.backends.memory.rows import DeadLetter
 from flowq.backends.memory.server import Backup, MemoryServer
-from flowq.backends.memory.state import DeadLetter
 
 __all__ = ["Backup", "DeadLetter", "LaneCounts", "MemoryBackend", "MemoryServer", "open_memory"]

@@ -20,6 +20,7 @@ from flowq._model import (
     Dead,
     Delivery,
     Ended,
+    Exchanged,
     Joined,
     LanePolicy,
     Receipt,
@@ -100,8 +101,8 @@ def join(
     return args + _triples(keep)
 
 
-def read_join(reply: list[Any], member: str, keep: Sequence[Delivery], ttl_ms: int) -> tuple[Joined, int]:
-    """The membership, and the fence high water. Raises ConfigurationError or IncompatibleLayout if the fleet refuses."""
+def read_join(reply: list[Any], member: str, keep: Sequence[Delivery], ttl_ms: int) -> Joined:
+    """The membership. Raises ConfigurationError or IncompatibleLayout if the fleet refuses."""
     what = reply[0]
     if what == b"TTL":
         raise ConfigurationError(
@@ -113,13 +114,12 @@ def read_join(reply: list[Any], member: str, keep: Sequence[Delivery], ttl_ms: i
             f"the keys of this app were written in layout {_text(reply[1])}, this flowq reads layout {LAYOUT}: "
             f"run the version of flowq that wrote them, or use another namespace"
         )
-    joined = Joined(
+    return Joined(
         member=member,
         epoch=_text(reply[1]),
-        kept=[keep[int(i)].fence for i in reply[4]],
+        kept=[keep[int(i)].fence for i in reply[3]],
         quarantine=int(reply[2]) / 1000,
     )
-    return joined, int(reply[3])
 
 
 def renew(me: Standing, nonce: str, running: int) -> Args:
@@ -261,6 +261,12 @@ def read_settle(reply: list[Any], ordered: Sequence[Ended]) -> Settled:
         (ordered[int(reply[i])].delivery, Refusal(_text(reply[i + 1]))) for i in range(1, len(reply), 2)
     ]
     return Settled(status=Status.OK, refused=refused)
+
+
+def read_exchange(replies: Sequence[Any], ordered: Sequence[Ended], claiming: bool, now: float) -> Exchanged:
+    """The replies of a settle (if there were outcomes) and of a claim (if there was one), sent in one write."""
+    settled = read_settle(replies[0], ordered) if ordered else None
+    return Exchanged(settled=settled, claimed=read_claim(replies[-1], now) if claiming else None)
 
 
 # --- submit -------------------------------------------------------------------------------------------------------------

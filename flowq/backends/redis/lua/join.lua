@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Become a member (LEASE R2; I8: `old` is this worker's former life, whose entries are handed back uncounted but for `keep`).
--- returns: {'OK', epoch, quarantine ms, fence, indices of keep that moved} | {'TTL', ms in force} | {'LAYOUT', layout}
+-- returns: {'OK', epoch, quarantine ms, indices of keep that moved} | {'TTL', ms in force} | {'LAYOUT', layout}
 -- A fresh id per life and per lost reply: the other one expires.
 local clock = KEYS[1]    -- <prefix>clock
 local m = ARGV[1]        -- str: new member id
@@ -91,4 +91,4 @@ if old ~= '' then
   redis.call('ZREM', P .. 'expired', old)
 end
 save(c)
-return {'OK', c.ep, math.max(0, c.q - c.l), string.format('%.0f', c.f), moved}
+return {'OK', c.ep, math.max(0, c.q - c.l), moved}

@@ -1,0 +1,96 @@
+"""Opening an app's place in Redis: the connections, and the four parts over them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from flowq.backends.protocol import Capabilities
+from flowq.backends.redis import scripts
+from flowq.backends.redis.blocking import open_reader
+from flowq.backends.redis.channel import open_channel
+from flowq.backends.redis.fleet import RedisFleet
+from flowq.backends.redis.keys import Keys
+from flowq.backends.redis.listener import open_listener
+from flowq.backends.redis.results import RedisResults
+from flowq.backends.redis.stream import RedisStream
+from flowq.backends.redis.timers import RedisTimers
+from flowq.backends.redis.url import parse_url
+
+if TYPE_CHECKING:
+    from flowq.backends.redis.channel import Channel
+
+CAPABILITIES = Capabilities(
+    name="redis",
+    exact_delay=True,
+    cancel_ready=True,
+    ordered=True,
+    delivery_count=True,
+    survives_process=True,
+)
+
+
+def _greeting(keys: Keys) -> OnConnect:
+    """What each new connection of an app sends first: has the server forgotten? Before any claim (LEASE R1)."""
+
+    async def greet(connection: Connection) -> None:
+        text = scripts.HELLO.text_for(connection.server_version)
+        await connection.execute("SCRIPT", "LOAD", text)
+        await connection.execute(
+            *scripts.HELLO.command(connection.server_version, [keys.clock], [secrets.token_hex(8)])
+        )
+
+    return greet
+
+
+class RedisBackend:
+    """One app's place in Redis, open. One worker at a time uses its Stream and Fleet; any number of producers its ``submit``."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(
+        self, channel: Channel, reader: BlockingReader, listener: Listener, keys: Keys, *, created_empty: bool
+    ) -> None:
+        pools: dict[str, str] = {}
+        self._channel = channel
+        self.stream = RedisStream(channel, reader, keys, pools)
+        self.fleet = RedisFleet(channel, listener, keys, channel.address, pools, created_empty=created_empty)
+        self.timers = RedisTimers(channel, keys)
+        self.results = RedisResults(channel, listener, keys)
+        listener.on_gap(self.results.look_again)
+
+    @property
+    def generation(self) -> int:
+        return self._channel.generation
+
+    async def wait_up(self) -> None:
+        await self._channel.wait_up()
+
+
+@asynccontextmanager
+async def open_redis(
+    url: str, *, prefix: str, name: str, created_empty: bool = False
+) -> AsyncIterator[RedisBackend]:
+    """Open an app's place for the length of a block.
+
+    Args:
+        url: see ``url.parse_url``.
+        prefix: of the app's keys (``keys.app_prefix``).
+        name: shown by CLIENT LIST.
+        created_empty: this very program created the server's data, empty: nothing can have been forgotten, so limited tasks start
+            without the quarantine of one lease TTL that every other fresh server costs.
+
+    Raises:
+        BadURL: at once. AuthenticationFailed, ServerTooOld: the first connection cannot work. A server that cannot be reached does
+            not raise: ``wait_up`` waits for it, and every call says ``Unavailable`` until then.
+    """
+    address = parse_url(url)
+    keys = Keys(prefix)
+    async with (
+        open_channel(address, name=name, on_connect=_greeting(keys)) as channel,
+        open_listener(address, name=f"{name}-listen") as listener,
+        open_reader(address, channel, name=f"{name}-bell") as reader,
+    ):
+        yield RedisBackend(channel, reader, listener, keys, created_empty=created_empty)

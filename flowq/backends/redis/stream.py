@@ -1,0 +1,70 @@
+"""Jobs on Redis Streams: submit, settle + claim in one write, hand-back, and the doorbell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+
+from flowq.backends.redis import scripts
+
+if TYPE_CHECKING:
+    from flowq._model import Delivery, Ended, Exchanged, Receipt, Settled, Submission, Want
+    from flowq.backends.protocol import Standing
+    from flowq.backends.redis.blocking import BlockingReader
+    from flowq.backends.redis.channel import Channel
+    from flowq.backends.redis.keys import Keys
+
+RESEND_WINDOW_MS = 120_000
+"""For how long a batch that is sent again is recognised. A marker costs about 100 bytes, so an hour of them would not be cheap."""
+
+
+class RedisStream:
+    """The Stream of one app in Redis (see ``protocol.Stream`` for what each call promises)."""
+
+    def __init__(self, channel: Channel, reader: BlockingReader, keys: Keys, pools: dict[str, str]) -> None:
+        self._channel = channel
+        self._reader = reader
+        self._keys = keys
+        self._clock = [keys.clock]
+        self._pools = pools
+        self._turn = 0
+
+    async def submit(self, batch_id: str, batch: Sequence[Submission]) -> list[Receipt]:
+        args = scripts.submit(batch_id, RESEND_WINDOW_MS, batch)
+        reply = await self._channel.evalsha(scripts.SUBMIT, self._clock, args)
+        return scripts.read_submit(reply, batch)
+
+    async def exchange(self, me: Standing, ended: Sequence[Ended], want: Want | None) -> Exchanged:
+        calls: list[tuple[scripts.Script, Sequence[str], Sequence[scripts.Arg]]] = []
+        ordered: list[Ended] = []
+        if ended:
+            args, ordered = scripts.settle(me, ended, want is not None and want.room > 0)
+            calls.append((scripts.SETTLE, self._clock, args))
+        if want is not None:
+            self._turn += 1
+            calls.append((scripts.CLAIM, self._clock, scripts.claim(me, want, self._turn)))
+        replies = await self._channel.evalsha_many(calls)
+        return scripts.read_exchange(replies, ordered, want is not None, anyio.current_time())
+
+    async def mine(self, me: Standing, known: Sequence[Delivery]) -> Settled:
+        reply = await self._channel.evalsha(scripts.MINE, self._clock, scripts.mine(me, known))
+        return scripts.read_settle(reply[:1], [])
+
+    async def wait_ring(self, me: Standing, block: float) -> bool:
+        pool = self._pools.get(me.member)
+        if pool is None:
+            await anyio.sleep(block)
+            return True
+        bell = self._keys.bell(pool)
+        # NOACK: a ring is a hint, and one that its reader drops is made good by the safety poll
+        reply = await self._reader.read(
+            "XREADGROUP", "GROUP", "flowq", me.member, "COUNT", 8, "NOACK",
+            "BLOCK", max(1, int(block * 1000)), "STREAMS", bell, ">", block=block,
+        )  # fmt: skip
+        return bool(reply)
+
+    def stop_waiting(self) -> None:
+        self._reader.unblock()

@@ -1,0 +1,102 @@
+"""Work spreads over the members that have room for it, and one alone takes all."""
+
+from __future__ import annotations
+
+from flowq.testing.conformance.jobs import done, policy
+from flowq.testing.conformance.stage import Clauses, Stage
+
+clause = Clauses()
+CHECKS = clause.checks
+
+
+@clause
+async def check_one_member_alone_takes_the_whole_limit(stage: Stage) -> None:
+    """Fairness leaves nothing idle where nobody else asks."""
+    actor = await stage.join({"a": policy(4)})
+    await stage.submit(count=10)
+    assert len(await actor.take()) == 4
+
+
+@clause
+async def check_a_member_that_asks_for_nothing_reserves_nothing(stage: Stage) -> None:
+    """Another member that is alive but has not come up short does not lower anybody's share."""
+    lanes = {"a": policy(4)}
+    actor = await stage.join(lanes)
+    await stage.join(lanes)
+    await stage.submit(count=10)
+    assert len(await actor.take()) == 4
+
+
+@clause
+async def check_one_claim_leaves_others_their_part_of_a_backlog(stage: Stage) -> None:
+    """Of an unlimited lane, one claim takes at most its part of what waits, and at least one."""
+    first = await stage.join()
+    second = await stage.join()
+    await stage.submit(count=10)
+    assert len(await first.take()) == 5
+    assert len(await second.take()) >= 2
+    while await first.take() + await second.take():
+        pass
+    await stage.submit(count=1)
+    assert len(await second.take()) == 1
+
+
+@clause
+async def check_a_hungry_member_gets_a_share_of_the_tokens(stage: Stage) -> None:
+    """Who came up short is left its share when tokens are freed, also by one that settles and claims in one exchange."""
+    lanes = {"a": policy(4)}
+    greedy = await stage.join(lanes)
+    hungry = await stage.join(lanes)
+    await stage.submit(count=40)
+    running = await greedy.take()
+    assert len(running) == 4
+    assert await hungry.take() == []
+    for _ in range(4):
+        running = running[1:] + await greedy.turn([done(running[0])])
+    assert len(running) == 2, "half of the tokens are the other's"
+    assert len(await hungry.take()) == 2
+
+
+@clause
+async def check_hunger_ends_with_a_claim_that_does_not_come_up_short(stage: Stage) -> None:
+    """A member whose room is used up reserves nothing more."""
+    lanes = {"a": policy(4)}
+    greedy = await stage.join(lanes)
+    hungry = await stage.join(lanes)
+    await stage.submit(count=40)
+    running = await greedy.take()
+    assert await hungry.take() == []
+    await greedy.finish(done(running.pop()))
+    [meal] = await hungry.take(1)
+    await hungry.finish(done(meal))
+    assert len(await greedy.take()) == 1, "it holds three already, more than half"
+
+
+@clause
+async def check_a_dead_member_is_not_hungry(stage: Stage) -> None:
+    """The end of its lease ends its claim to a share."""
+    lanes = {"a": policy(4)}
+    greedy = await stage.join(lanes)
+    hungry = await stage.join(lanes)
+    await stage.submit(count=40)
+    running = await greedy.take()
+    assert await hungry.take() == []
+    await stage.outlive(hungry)
+    for _ in range(4):
+        running = running[1:] + await greedy.turn([done(running[0])])
+    assert len(running) == 4
+
+
+@clause
+async def check_a_member_that_left_is_not_hungry(stage: Stage) -> None:
+    """Neither is one that said goodbye."""
+    lanes = {"a": policy(4)}
+    greedy = await stage.join(lanes)
+    hungry = await stage.join(lanes)
+    await stage.submit(count=40)
+    running = await greedy.take()
+    assert await hungry.take() == []
+    await hungry.leave()
+    for _ in range(4):
+        running = running[1:] + await greedy.turn([done(running[0])])
+    assert len(running) == 4

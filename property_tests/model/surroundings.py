@@ -1,0 +1,162 @@
+"""Everything that is no worker's doing: late requests, producers, operators, the server's accidents, and time (R1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from property_tests.model.claim import claim, claimable, ring
+from property_tests.model.scripts import add, expire, mine, renew, set_limit, settle
+from property_tests.model.state import (
+    ANSWERED,
+    AWAKE,
+    BACKLOG,
+    BLOCKED,
+    DRAINING,
+    EPOCH,
+    NO_EXCHANGE,
+    NOTHING,
+    PAUSED,
+    SETTLED,
+    STOPPED,
+    UP,
+    Server,
+    State,
+    Worker,
+)
+from property_tests.model.worker import Moves
+from property_tests.model.world import World
+
+MEMBER = (UP, DRAINING, STOPPED)
+
+
+def limbo(mv: Moves) -> None:
+    """Requests whose client gave up are executed at any later time, or never."""
+    c, env = mv.c, mv.env
+    for k, z in enumerate(env.limbo):
+        rest = env._replace(limbo=env.limbo[:k] + env.limbo[k + 1 :])
+        pool = next((x.pool for x in mv.server.members if x.id == z.member), 0)
+        bad = None
+        if z.kind == "claim":
+            claimed = claim(c, mv.server, env.epoch, z.member, z.session, z.epoch, z.room, pool)
+            server, what, bad = claimed.server, claimed.grants or claimed.status, claimed.bad
+            rest = rest._replace(adopted=rest.adopted | claimed.adopted)
+        elif z.kind == "settle":
+            server, what, bad = settle(c, mv.server, env.epoch, z.member, z.items, True, pool)
+        elif z.kind == "renew":
+            server, what = renew(c, mv.server, env.epoch, z.member, z.epoch)
+        else:
+            known = tuple((x.id, x.n) for x in z.items)
+            server, what, _ = mine(c, mv.server, env.epoch, z.member, z.session, z.epoch, known)
+        mv.add(("limbo executes", z.kind, z.member, what), server=server, env=rest, bad=bad)
+
+
+def producers(mv: Moves) -> None:
+    """submit, promote, and limits that are changed."""
+    c, s = mv.c, mv.server
+    for j in range(len(c.jobs)):
+        if s.delayed >> j & 1:
+            added = add(c, s, j, "promote")
+            if not c.broken.promote_in_two:
+                mv.add(("promote", j), server=added._replace(delayed=s.delayed & ~(1 << j)))
+            elif not any(e.job == j for e in s.entries):
+                mv.add(("promote part 1", j), server=added)
+            else:
+                mv.add(("promote part 2", j), server=s._replace(delayed=s.delayed & ~(1 << j)))
+        if not s.submitted >> j & 1:
+            mv.add(("submit", j), server=add(c, s, j, "submit"))
+    if mv.env.budget.limits:
+        for lane in c.lanes:
+            for value in c.limit_values:
+                if value != s.limits[lane]:
+                    label = ("limit of lane", lane, s.limits[lane], "->", value)
+                    mv.add(label, server=set_limit(c, s, lane, value), env=mv.spend("limits"))
+
+
+def reconnected(c: World, w: Worker) -> Worker:
+    """The server went away: what is in the loop's buffer may still be read, the next session begins with ``mine``."""
+    if w.status not in MEMBER:
+        return w
+    due = not c.broken.no_mine and (not c.broken.mine_lazy or w.exchange.stage in (SETTLED, ANSWERED))
+    kept = w.exchange if w.exchange.stage != SETTLED else NO_EXCHANGE
+    return w._replace(session=w.session + 1, mine=w.mine or due, exchange=kept, bell=AWAKE)
+
+
+def accidents(mv: Moves) -> None:
+    """Failover to a stale replica, restarts, and the ways in which a server forgets."""
+    c, s, env = mv.c, mv.server, mv.env
+    silence = 0 if c.broken.no_quarantine else c.silence
+    if env.budget.failover:
+        if not env.replica:
+            mv.add(("replica is cut here",), env=env._replace(replica=s))
+        new = env.replica or s
+        last = new.last_id if c.id_reuse else max(s.last_id, new.last_id)
+        after = mv.spend("failover")._replace(epoch=env.epoch + 1, replica=(), limbo=())
+        label = ("FAILOVER to the stale replica",) if env.replica else ("server restarts, nothing lost",)
+        workers = tuple(sorted(reconnected(c, w) for w in mv.workers))
+        mv.found.append((label, State(new._replace(quarantine=silence, last_id=last), workers, after), None))
+    if env.budget.forget:
+        forget(mv)
+    if env.budget.jump:
+        mv.add(("server clock jumps by G",), server=expire(c, s, 1, set()), env=mv.spend("jump"))
+
+
+def forget(mv: Moves) -> None:
+    c, s, env = mv.c, mv.server, mv.env
+    after = mv.spend("forget")
+    epoch = env.epoch + (not c.broken.virgin)
+    quarantine = s.quarantine if c.broken.virgin else c.silence
+    if c.forgets == "members":  # the sentinel in it tells; with `virgin` there is none
+        server = s._replace(members=(), quarantine=quarantine)
+        mv.add(("DEL members",), server=server, env=after._replace(epoch=epoch))
+    elif c.forgets == "group":  # pending lists are lost and entries are read again; connections stay
+        entries = tuple(e._replace(owner=BACKLOG, n=0) for e in s.entries)
+        server = s._replace(entries=entries, quarantine=quarantine, ready=(1 << len(c.limits)) - 1 if c.hint else 0)
+        mv.add(("XGROUP DESTROY",), server=server, env=after._replace(epoch=epoch))
+    else:
+        n = len(c.jobs)
+        quarantine = 0 if c.broken.virgin else c.silence
+        empty = Server((), 0, 0, (0,) * n, 0, (), quarantine, 0, c.limits, (), (0,) * len(c.bells), 0)
+        after = after._replace(epoch=env.epoch + 1, replica=(), limbo=())
+        workers = tuple(sorted(reconnected(c, w) for w in mv.workers))
+        mv.found.append((("FLUSHALL, or a restart without persistence",), State(empty, workers, after), None))
+
+
+def time(mv: Moves) -> None:
+    """One tick for all clocks (one rate is the assumption of P2)."""
+    c, s, env = mv.c, mv.server, mv.env
+    if not mv.may_tick:
+        return
+    alive = {w.member for w in mv.workers if w.status in MEMBER} if c.prompt else set[int]()
+    server = expire(c, s, 1, alive)
+    woken = bool(c.bell and s.quarantine and not server.quarantine)  # its end is known from the claim's reply: a timer
+    age = ager(c, woken)
+    after = env
+    if env.withheld:
+        going_on = any(claimable(c, server, lane) for lane in c.lanes)
+        after = env._replace(withheld=min(c.hungry + 1, env.withheld + 1) if going_on else 0)
+    state = State(server, tuple(sorted(map(age, mv.workers))), after)
+    if state != (s, mv.workers, env):
+        mv.found.append((("tick",), state, None))
+
+
+def ager(c: World, woken: bool) -> Callable[[Worker], Worker]:
+    """What a tick does to a worker."""
+    cap = c.ttl + 1
+
+    def age(w: Worker) -> Worker:
+        if w.status not in MEMBER:
+            return w
+        renewal, x = w.renewal, w.exchange
+        if renewal.age >= 0:
+            renewal = renewal._replace(age=min(cap, renewal.age + 1))
+        if x.stage != NOTHING and not c.prompt:
+            x = x._replace(age=min(cap, x.age + 1))
+        bell = BLOCKED if w.bell == PAUSED else w.bell
+        if woken and bell == BLOCKED:
+            bell = AWAKE
+        deadline = w.deadline if c.prompt else max(0, w.deadline - 1)
+        return w._replace(deadline=deadline, renewal=renewal, exchange=x, bell=bell)
+
+    return age
+
+

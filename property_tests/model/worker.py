@@ -1,0 +1,251 @@
+"""A worker's life: join, lease, end; and the thread that renews (R2, R3, R9, R13). The loop's own work is in ``loop``."""
+
+from __future__ import annotations
+
+from property_tests.model.claim import Claimed, ring
+from property_tests.model.scripts import hand_back, join, leave, renew, running, unsettled
+from property_tests.model.state import (
+    AGAIN,
+    ANSWERED,
+    AWAKE,
+    BACKLOG,
+    DRAINING,
+    ENDED,
+    EPOCH,
+    KILLED,
+    KNOWN,
+    LEFT,
+    LOST,
+    NO_EXCHANGE,
+    NO_RENEWAL,
+    NOTHING,
+    OUT,
+    RUNNING,
+    STOPPED,
+    SUCCEEDED,
+    UP,
+    Env,
+    Held,
+    Label,
+    Limbo,
+    Renewal,
+    Server,
+    State,
+    Worker,
+    absent,
+    bodies,
+    tokens,
+)
+from property_tests.model.world import UNLIMITED, World
+
+Successor = tuple[Label, State, str | None]
+
+
+class Moves:
+    """Collects the successors of one state."""
+
+    def __init__(self, c: World, state: State) -> None:
+        self.c = c
+        self.server, self.workers, self.env = state
+        self.found: list[Successor] = []
+        self.may_tick = True
+
+    def add(
+        self,
+        label: Label,
+        i: int = -1,
+        worker: Worker | None = None,
+        server: Server | None = None,
+        env: Env | None = None,
+        bad: str | None = None,
+    ) -> None:
+        """One successor: worker ``i`` replaced, and the server, and the rest, where given. Workers are interchangeable."""
+        workers = self.workers
+        if worker is not None:
+            workers = tuple(sorted((*workers[:i], worker, *workers[i + 1 :])))
+        server = server or self.server
+        env = env or self.env
+        if self.c.limit_changes:
+            used, run = tokens(self.c, server), bodies(self.c, workers)
+            owed = zip(server.limits, env.owed, used, run, strict=True)
+            env = env._replace(owed=tuple(max(limit, min(o, max(u, r))) for limit, o, u, r in owed))
+        self.found.append((label, State(server, workers, env), bad))
+
+    def spend(self, what: str) -> Env:
+        b = self.env.budget
+        return self.env._replace(budget=b._replace(**{what: getattr(b, what) - 1}))
+
+    def limbo(self, request: Limbo) -> Env:
+        return self.spend("net")._replace(limbo=(*self.env.limbo, request))
+
+    def judged(self, claimed: Claimed) -> tuple[Env, str | None]:
+        """What a claim means for the history: adoptions, and how long work was withheld (R10)."""
+        c, env, bad = self.c, self.env, claimed.bad
+        if claimed.adopted & ~env.adopted:
+            env = env._replace(adopted=env.adopted | claimed.adopted)
+        if c.hungry:
+            since = env.withheld
+            if claimed.capped and not claimed.grants:
+                if since > c.hungry:
+                    bad = bad or "WITHHELD work that could run waits longer than a hungry mark lives"
+                env = env._replace(withheld=since or 1)
+            elif claimed.grants and since:
+                env = env._replace(withheld=0)
+        if c.strict and not bad:
+            bad = above_limit(c, self.server, claimed.server)
+        return env, bad
+
+
+def above_limit(c: World, s: Server, new: Server) -> str | None:
+    """A claim may not leave more entries with live members than the limit of now, unless it gave none."""
+    alive = {x.id for x in s.members}
+    for lane in c.lanes:
+        before, after = (sum(e.owner in alive for e in x.entries if c.jobs[e.job] == lane) for x in (s, new))
+        if after > before and after > s.limits[lane]:
+            return "ABOVE a claim granted above the limit in force"
+    return None
+
+
+def unused_id(mv: Moves) -> int:
+    """The smallest member id that nothing refers to: stands for a fresh random one."""
+    used: set[int] = set()
+    for s in (mv.server, mv.env.replica):
+        if s:
+            used.update(x.id for x in s.members)
+            used.update(e.owner for e in s.entries)
+            used.update(x.member for x in s.hungry)
+    for w in mv.workers:
+        used.add(w.member)
+        used.update(w.old)
+    used.update(z.member for z in mv.env.limbo)
+    m = 1
+    while m in used:
+        m += 1
+    return m
+
+
+def retired(c: World, w: Worker) -> Worker:
+    """Bodies are cancelled and everything is dropped, but bodies of unlimited lanes may go on (R9)."""
+    kept: tuple[Held, ...] = ()
+    if c.keep or c.broken.keep_limited:
+        kept = tuple(
+            x
+            for x in w.held
+            if x.phase not in (KNOWN,) and (c.limits[c.jobs[x.job]] >= UNLIMITED or c.broken.keep_limited)
+        )
+    gone = absent(w.pool, OUT, kept, tuple(sorted((*w.old, w.member))))
+    late = c.broken.late_start and w.exchange.stage == ANSWERED
+    return gone._replace(exchange=w.exchange) if late else gone
+
+
+def outside(mv: Moves, i: int, w: Worker) -> None:
+    """Not a member: join under a fresh id, naming the old ones; kept bodies go on meanwhile."""
+    c, env = mv.c, mv.env
+    if w.status == OUT and w.held:
+        work(mv, i, w)
+        if env.budget.crash:
+            mv.add(("SIGKILL while out",), i, absent(w.pool, KILLED), env=mv.spend("crash"))
+    if not env.budget.joins:
+        return
+    m = w.member or unused_id(mv)
+    server, kept = join(c, mv.server, m, w.pool, w.old, w.held)
+    held = tuple(sorted(x._replace(epoch=env.epoch) for x in w.held if (x.id, x.n) in kept))
+    bad = None
+    if not env.epoch and any(x.phase == RUNNING and x not in held and not env.adopted >> x.job & 1 for x in w.held):
+        bad = "DROPPED a body that went on lost its entry, though nobody had adopted it"
+    new = Worker(
+        w.pool, UP, m, c.fresh_deadline, env.epoch, 0, False, False, held, NO_RENEWAL, w.exchange, AWAKE, ()
+    )
+    mv.add(("join", m, "keeps", kept) if w.held else ("join", m), i, new, server, mv.spend("joins"), bad)
+    if w.held and env.budget.net and env.budget.joins > 1:
+        after = mv.spend("joins")
+        after = after._replace(budget=after.budget._replace(net=after.budget.net - 1))
+        old = w.old if c.broken.join_names_first else tuple(sorted((*w.old, m)))
+        mv.add(("join of", m, "executed, its reply lost"), i, w._replace(old=old), server, after)
+
+
+def work(mv: Moves, i: int, w: Worker) -> None:
+    """Bodies start, end, fail, kill their worker, are released."""
+    c, env, b = mv.c, mv.env, mv.c.broken
+    for k, x in enumerate(w.held):
+
+        def to(phase: str, k: int = k, x: Held = x) -> Worker:
+            return w._replace(held=tuple(sorted((*w.held[:k], x._replace(phase=phase), *w.held[k + 1 :]))))
+
+        if x.phase == KNOWN and w.status == UP:
+            same = x.epoch == w.epoch or b.no_grant_epoch
+            if (w.deadline > c.off and same) or b.late_start:
+                mv.add(("body starts", w.member, "e", x.id), i, to(RUNNING))
+        elif x.phase == RUNNING:
+            if x.job in c.poison:
+                mv.add(("body kills its worker", w.member, "e", x.id), i, absent(w.pool, KILLED))
+            else:
+                ran = env if env.ran >> x.job & 1 else env._replace(ran=env.ran | 1 << x.job)
+                mv.add(("body ends", w.member, "e", x.id), i, to(SUCCEEDED), env=ran)
+                if env.retries >> x.job & 1:
+                    left = env._replace(retries=env.retries & ~(1 << x.job))
+                    mv.add(("body fails", w.member, "e", x.id), i, to(AGAIN), env=left)
+        if x.phase in (KNOWN, RUNNING) and w.status == UP and env.budget.release:
+            mv.add(("release", w.member, "e", x.id), i, to("R"), env=mv.spend("release"))
+        if x.phase == KNOWN and w.status == DRAINING:
+            mv.add(("unstarted is released", w.member, "e", x.id), i, to("R"))
+
+
+def faults(mv: Moves, i: int, w: Worker) -> None:
+    """Signals, for a worker that is up."""
+    c, env = mv.c, mv.env
+    if env.budget.crash:
+        dead = absent(w.pool, KILLED)
+        if c.broken.same_id:
+            dead = dead._replace(member=w.member)
+        mv.add(("SIGKILL", w.member), i, dead, env=mv.spend("crash"))
+    if env.budget.pause and running(w.held) and w.status == UP:
+        mv.add(("SIGSTOP", w.member), i, w._replace(status=STOPPED), env=mv.spend("pause"))
+
+
+def lease(mv: Moves, i: int, w: Worker) -> None:
+    """The thread: the deadline and the renewal. It tells the loop of another epoch and extends nothing (R3)."""
+    c, b = mv.c, mv.c.broken
+    if w.deadline <= c.off and not b.no_watchdog:
+        kind = "deadline overdue" if w.deadline < c.off else "deadline reached"
+        mv.add((kind, w.member, "retires"), i, retired(c, w))
+        if w.deadline <= 1:
+            mv.may_tick = False
+    age, status = w.renewal
+    if age < 0:
+        if w.deadline < c.fresh_deadline and not w.confirm:
+            server, status = renew(c, mv.server, mv.env.epoch, w.member, w.epoch)
+            mv.add(("renew", w.member, status), i, w._replace(renewal=Renewal(0, status)), server)
+            if mv.env.budget.net:
+                late = Limbo("renew", w.member, w.session, w.epoch, 0, ())
+                mv.add(("renew in limbo", w.member), i, w, env=mv.limbo(late))
+        return
+    done = w._replace(renewal=NO_RENEWAL)
+    if status == LOST:
+        mv.add(("renew refused", w.member, "retires"), i, retired(c, w))
+    elif status == EPOCH:
+        mv.add(("renew reply", w.member, status), i, done._replace(confirm=True))
+    else:
+        mv.add(("renew reply", w.member, status), i, done._replace(deadline=extended(c, w, age)))
+    if age >= c.ttl - c.margin:
+        mv.add(("renew reply dropped", w.member), i, done)
+
+
+def extended(c: World, w: Worker, age: int) -> int:
+    """The deadline after a confirming reply to a request sent ``age`` ticks ago; a late one revives nothing."""
+    new = (c.ttl - c.margin if c.broken.from_reply else max(0, c.ttl - c.margin - age)) + c.off
+    return max(w.deadline, new) if w.deadline >= c.off or c.broken.no_watchdog else w.deadline
+
+
+def ending(mv: Moves, i: int, w: Worker) -> None:
+    """Leave in two moves: stop claiming, then, with no body running and nothing unsent, end the membership (R13)."""
+    c, budget = mv.c, mv.env.budget
+    if w.status == UP and budget.leave and not c.broken.leave_running:
+        mv.add(("leaving begins", w.member), i, w._replace(status=DRAINING), env=mv.spend("leave"))
+    idle = w.exchange.stage == NOTHING and not running(w.held) and not unsettled(w.held)
+    if w.status == DRAINING and idle:
+        mv.add(("leave", w.member), i, absent(w.pool, LEFT), leave(c, mv.server, w.member, w.pool))
+    if c.broken.leave_running and budget.leave and w.exchange.stage == NOTHING:
+        mv.add(("leave", w.member), i, w, leave(c, mv.server, w.member, w.pool), mv.spend("leave"))
+
+

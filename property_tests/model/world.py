@@ -1,0 +1,162 @@
+"""What a row of the table is: a small world, its faults, and at most a few rules that are broken on purpose."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+UNLIMITED = 9
+"""The limit of a lane that has none; more than any world has jobs."""
+
+
+@attrs.frozen(kw_only=True)
+class Broken:
+    """One field per rule that a row can break. All off: the rules as built (R1 ... in ``docs/lease-model.md``)."""
+
+    # claim
+    adopt_literal: bool = False  # W1: adoption bounded by limit - used
+    adopt_unbounded: bool = False  # W2: adoption not bounded by the limit
+    adopt_in_quarantine: bool = False  # W3
+    adopt_no_expiry: bool = False  # adopts from live members
+    own_count: bool = False  # counts only the caller's entries
+    used_live_only: bool = False  # used without the entries of dead members
+    claim_no_live: bool = False
+    claim_no_epoch: bool = False  # the script does not compare the member's epoch
+    no_session: bool = False  # W5
+    handback_counts: bool = False
+    # settle
+    no_owner: bool = False
+    no_n: bool = False  # W6
+    settle_no_epoch: bool = False
+    ack_no_delete: bool = False
+    retry_in_two: bool = False
+    promote_in_two: bool = False
+    release_leaks: bool = False
+    # renew, confirm, mine, join
+    readd: bool = False  # renew re-adds an expired member
+    thread_extends: bool = False  # a renewal in a new epoch extends the lease, nothing is listed
+    epoch_extends: bool = False  # harmless variant: the server's side only
+    no_confirm: bool = False  # everything known gets the new epoch
+    no_grant_epoch: bool = False  # the worker does not compare a grant's epoch
+    confirm_overlaps: bool = False  # W7: confirms while a claim's reply is still in the loop's buffer
+    mine_early: bool = False  # W8: mine does not compare the epoch
+    mine_starts: bool = False  # W4
+    mine_all: bool = False
+    mine_lazy: bool = False
+    no_mine: bool = False
+    keep_no_n: bool = False  # join(keep) compares owner and entry only
+    keep_no_owner: bool = False
+    keep_limited: bool = False  # bodies of limited lanes go on as well
+    keep_by_class: bool = False  # the server refuses to keep entries of lanes that are limited by now
+    join_hands_back_all: bool = False
+    join_names_first: bool = False  # after a lost join reply the worker names its first old id only
+    # the worker
+    from_reply: bool = False
+    no_watchdog: bool = False
+    late_start: bool = False
+    claim_extends: bool = False
+    leave_running: bool = False
+    same_id: bool = False
+    # the server that forgot
+    no_quarantine: bool = False
+    virgin: bool = False  # W9, W10, W11: no quarantine
+    lower_kills: bool = False
+    # hungry, suspects, hint, bell
+    hungry_forever: bool = False
+    hungry_self: bool = False  # one's own mark caps oneself
+    hungry_capped: bool = False  # a claim that was short only because it was capped marks its member too
+    suspects_unbounded: bool = False
+    hint_eager: bool = False  # the hint is taken out although the lane has a backlog (limit reached)
+    no_hint: str = ""  # a script that hands back without setting the hint
+    no_ring: str = ""  # a script that does not ring
+    ring_own_pool: bool = False
+    chain_short: bool = False  # the chain looks only at lanes that the claim came to before its room ran out
+    refused_no_ring: bool = False  # a claim that is refused does not ring
+    full_eats: bool = False  # a full or leaving worker keeps the ring it was given
+    no_pause: bool = False  # a withheld worker reads the bell again at once
+
+
+@attrs.frozen(kw_only=True)
+class World:
+    """Size, faults and rules of one run. Times are ticks; budgets say how often something may happen in one history."""
+
+    jobs: tuple[int, ...] = (0, 0)
+    """Lane of each job."""
+    preloaded: int = 99
+    """How many jobs are in their streams at the start; the rest is submitted at any time."""
+    limits: tuple[int, ...] = (1,)
+    pools: tuple[tuple[int, ...], ...] = ()
+    """Lanes served by each pool; () is one pool that serves all."""
+    workers: tuple[int, ...] = (0, 0)
+    """Pool of each worker."""
+    consumers: int = 1
+    ttl: int = 3
+    margin: int = 1
+    unwind: int = 0
+    quarantine: int = -1
+    """-1: the TTL."""
+    limit_values: tuple[int, ...] = (0, 1, 2)
+    retry: bool = False
+    """Each job's body may fail once; it then waits in the delayed set."""
+    max_crashes: int = 0
+    """0: crashes are not counted."""
+    poison: tuple[int, ...] = ()
+    """Jobs whose body kills its worker."""
+    keep: bool = False
+    """``on_lease_loss=continue``: bodies of unlimited lanes go on past the member's deadline."""
+    hungry: int = 0
+    """Life of a hungry mark in ticks; 0: the rule is off."""
+    hint: bool = False
+    """Claims look only at lanes in ``ready``."""
+    bell: int = 0
+    """Most unread rings; 0: no bell, a worker claims whenever it likes."""
+    poll: bool = False
+    """Blocked workers claim by the safety poll too."""
+    prompt: bool = False
+    """Every live worker renews in time; nothing is sent for it, and only the dead expire."""
+    crash: int = 0
+    net: int = 0
+    pause: int = 0
+    failover: int = 0
+    joins: int = 2
+    limit_changes: int = 0
+    leave: int = 0
+    release: int = 0
+    jump: int = 0
+    forget: int = 0
+    forgets: Literal["everything", "members", "group"] = "everything"
+    id_reuse: bool = True
+    """A promoted server whose clock is behind gives a stream id out again."""
+    strict: bool = False
+    """A claim that grants may leave nothing above the limit of *now*."""
+    broken: Broken = Broken()
+
+    lanes: range = attrs.field(init=False)
+    bells: tuple[tuple[int, ...], ...] = attrs.field(init=False)
+    """Pools, filled in."""
+    off: int = attrs.field(init=False)
+    """Worker deadlines are stored plus this: ``<= off`` is passed, ``<= 1`` bodies must be out, 0 is stale."""
+    fresh_deadline: int = attrs.field(init=False)
+    silence: int = attrs.field(init=False)
+    """Quarantine in ticks."""
+
+    @lanes.default
+    def _lanes(self) -> range:
+        return range(len(self.limits))
+
+    @bells.default
+    def _bells(self) -> tuple[tuple[int, ...], ...]:
+        return self.pools or (tuple(range(len(self.limits))),)
+
+    @off.default
+    def _off(self) -> int:
+        return self.unwind + 1
+
+    @fresh_deadline.default
+    def _fresh_deadline(self) -> int:
+        return self.ttl - self.margin + self.off
+
+    @silence.default
+    def _silence(self) -> int:
+        return self.ttl if self.quarantine < 0 else self.quarantine
