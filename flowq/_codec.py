@@ -1,93 +1,52 @@
-"""The wire: the only place that knows how a job and its outcome lie in bytes. Format version 1, described in docs/wire.md.
+"""A task's way to bytes and back: its calls by its signature, its results by its return annotation.
 
-A job is one JSON object::
-
-    {"v":1,"task":"resize","args":["a.png",80]}
-
-    v            format version; a newer one is handed back with a delay, never buried
-    task         the task's name
-    args         arguments by position          kwargs       keyword-only ones, ``**kwargs``, or any by name
-    key          idempotency key                headers      str -> str, for trace context and the like
-    expires      Unix ms after which it is not started
-    retries, timeout (ms, 0: none), result_ttl (ms)          this job's own, in place of the task's
-    id, attempt, enqueued_at (Unix ms)                       only once it was delayed or retried: else its entry id tells
-    priority, parent, group, limit_keys                      reserved: kept, not looked at
-    enc          reserved for encrypted arguments: not understood by this version
-
-Fields that this version does not know survive a retry untouched: ``reencode`` works on the raw object, never on a Struct.
+What this room does: the prebuilt decoder of the hot path, and the slow way that explains a refusal; outcomes as records. With
+``_envelope`` (the fields of a job) it is the only place that knows the wire.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
 from flowq._convert import MAX_DEPTH, decoder, depth_exceeded, encode
+from flowq._envelope import (
+    FORMAT,
+    MAX_PAYLOAD,
+    Call,
+    CodecError,
+    Envelope,
+    NewerFormat,
+    Skew,
+    Undecodable,
+    encode_call,
+    job_id,
+    reencode,
+    why,
+)
 from flowq._errors import FlowqError, InvalidArguments, PayloadTooLarge
 from flowq._model import Record
 from flowq._signature import Misfit, Signature
 
-FORMAT = 1
-MAX_PAYLOAD = 1 << 20
-"""Bytes of one encoded job, and of one result: the default limit."""
-
-
-class Call(msgspec.Struct, gc=False, eq=False, kw_only=True):
-    """A decoded job: ``fn(*call.args, **call.kwargs)``, and what the envelope says beside it. Times are ms, as on the wire."""
-
-    v: int = FORMAT
-    args: Any = ()
-    """A tuple, in the types of the task's annotations."""
-    kwargs: Any = {}
-    """A dict, nearly always empty."""
-    id: str = ""
-    """Empty for a job that was neither delayed nor retried: see ``job_id``."""
-    attempt: int = 1
-    enqueued_at: int = 0
-    key: str = ""
-    expires: int = 0
-    headers: dict[str, str] | None = None
-    retries: int | None = None
-    timeout: int | None = None
-    result_ttl: int | None = None
-    enc: Any = None
-
-
-class Envelope(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """What is written. The order is the order on the wire."""
-
-    v: int
-    task: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any] = {}
-    key: str = ""
-    expires: int = 0
-    headers: dict[str, str] = {}
-    retries: int | None = None
-    timeout: int | None = None
-    result_ttl: int | None = None
-
-
-class CodecError(FlowqError):
-    """An entry that cannot be run as it is. ``call`` holds what could be read of its envelope: id, attempt, key."""
-
-    def __init__(self, message: str, call: Call) -> None:
-        super().__init__(message)
-        self.call = call
-
-
-class Undecodable(CodecError):
-    """Not a job at all: a dead letter, with this message as its reason."""
-
-
-class NewerFormat(CodecError):
-    """Written in a format that this version does not know: hand it back with a delay for a worker that does."""
-
-
-class Skew(CodecError):
-    """A job whose arguments do not fit this version of the task. Another worker, or this one's next version, may take it."""
+__all__ = [
+    "FORMAT",
+    "MAX_PAYLOAD",
+    "BadResult",
+    "Call",
+    "CodecError",
+    "Envelope",
+    "NewerFormat",
+    "Skew",
+    "TaskCodec",
+    "Undecodable",
+    "decode_record",
+    "encode_call",
+    "encode_record",
+    "job_id",
+    "reencode",
+]
 
 
 class BadResult(FlowqError):
@@ -95,8 +54,8 @@ class BadResult(FlowqError):
 
 
 class _Loose(Call, gc=False, eq=False, kw_only=True):
-    args: list[msgspec.Raw] = []
-    kwargs: dict[str, msgspec.Raw] = {}
+    args: list[msgspec.Raw] = []  # noqa: RUF012 - a Struct copies it
+    kwargs: dict[str, msgspec.Raw] = {}  # noqa: RUF012 - a Struct copies it
 
 
 class _Meta(msgspec.Struct):
@@ -105,56 +64,10 @@ class _Meta(msgspec.Struct):
 
 _read_meta = msgspec.json.Decoder(_Meta).decode
 _read_loose = msgspec.json.Decoder(_Loose).decode
-_read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read_record = msgspec.json.Decoder(Record).decode
 _NO_KWARGS = Annotated[dict[str, Any], msgspec.Meta(max_length=0)]
 _SUCCEEDED = b'{"status":"succeeded","value":'
 _NOTHING = _SUCCEEDED + b"null}"
-
-
-def job_id(lane: str, entry: str, call: Call) -> str:
-    """The public id of the job in this stream entry."""
-    return call.id or f"{lane}:{entry}"
-
-
-def encode_call(envelope: Envelope, *, limit: int = MAX_PAYLOAD) -> bytes:
-    """Write a job without looking at any signature (submitting by name).
-
-    Raises:
-        InvalidArguments: JSON cannot hold an argument, or it nests too deeply. PayloadTooLarge: over ``limit`` bytes.
-    """
-    try:
-        raw = encode(envelope)
-    except Exception as exc:  # a model's own serialiser may raise anything
-        raise InvalidArguments(f"task {envelope.task!r}{_culprit(envelope)}: {_why(exc)}") from None
-    if len(raw) > limit:
-        raise PayloadTooLarge(
-            f"task {envelope.task!r}: the encoded job has {len(raw)} bytes, the limit is {limit}: store the data elsewhere and "
-            f"pass a reference, or raise App(max_payload=…)"
-        )
-    if depth_exceeded(raw):
-        raise InvalidArguments(f"task {envelope.task!r}: the arguments nest deeper than {MAX_DEPTH} levels")
-    return raw
-
-
-def reencode(raw: bytes, *, job_id: str, attempt: int, enqueued_at: int | None = None) -> bytes:
-    """The same job for its next attempt. Every other field is copied byte for byte, known or not.
-
-    Args:
-        enqueued_at: Unix ms of the first submit; kept as it is if the envelope has it already.
-
-    Raises:
-        Undecodable: ``raw`` is no JSON object.
-    """
-    try:
-        fields: dict[str, Any] = _read_fields(raw)
-    except Exception as exc:  # DecodeError, UnicodeDecodeError, RecursionError
-        raise Undecodable(f"not a job: {_why(exc)}", Call()) from exc
-    fields["id"] = job_id
-    fields["attempt"] = attempt
-    if enqueued_at is not None:
-        fields.setdefault("enqueued_at", enqueued_at)
-    return msgspec.json.encode(fields)
 
 
 def encode_record(record: Record) -> bytes:
@@ -219,9 +132,9 @@ class TaskCodec:
             return _NOTHING
         try:
             raw = encode(value)
-        except Exception as exc:  # a model's own serialiser may raise anything
+        except Exception as exc:  # noqa: BLE001 - a model's own serialiser may raise anything
             raise BadResult(
-                f"task {self.signature.task!r} returned a {type(value).__qualname__} that cannot be stored: {_why(exc)}. Return "
+                f"task {self.signature.task!r} returned a {type(value).__qualname__} that cannot be stored: {why(exc)}. Return "
                 f"something JSON can hold, or set results=False"
             ) from None
         if len(raw) > limit:
@@ -230,7 +143,9 @@ class TaskCodec:
                 f"return a reference, or set results=False"
             )
         if depth_exceeded(raw):
-            raise BadResult(f"task {self.signature.task!r} returned a value that nests deeper than {MAX_DEPTH} levels")
+            raise BadResult(
+                f"task {self.signature.task!r} returned a value that nests deeper than {MAX_DEPTH} levels"
+            )
         return _SUCCEEDED + raw + b"}"
 
     def decode_result(self, value: msgspec.Raw) -> Any:
@@ -250,9 +165,13 @@ def _build_decode(signature: Signature) -> Callable[[bytes], Call]:
         return slow
     args, kwargs = _args_type(signature), _kwargs_type(signature)
     fields: list[Any] = [("v", Literal[1]), ("enc", None, None)]
-    fields.append(("args", args, msgspec.field(default_factory=args)) if not signature.least else ("args", args))
+    fields.append(
+        ("args", args, msgspec.field(default_factory=args)) if not signature.least else ("args", args)
+    )
     if not signature.needs_keywords:
-        fields.append(("kwargs", kwargs, msgspec.field(default_factory=kwargs if signature.keywords else dict)))
+        fields.append(
+            ("kwargs", kwargs, msgspec.field(default_factory=kwargs if signature.keywords else dict))
+        )
     else:
         fields.append(("kwargs", kwargs))
     cls = msgspec.defstruct("Call", fields, bases=(Call,), gc=False, eq=False, kw_only=True)
@@ -263,19 +182,21 @@ def _build_decode(signature: Signature) -> Callable[[bytes], Call]:
         def decode(raw: bytes) -> Call:
             try:
                 return fast(raw)
-            except Exception:  # the slow way finds out what it was
+            except Exception:  # noqa: BLE001 - the slow way finds out what it was
                 return slow(raw)
     else:
 
         def decode(raw: bytes) -> Call:
             try:
                 call = fast(raw)
-            except Exception:  # the slow way finds out what it was
+            except Exception:  # noqa: BLE001 - the slow way finds out what it was
                 return slow(raw)
             if trim:
                 call.args = _given(call.args)
             if call.kwargs:
-                call.kwargs = {k: v for k, v in msgspec.structs.asdict(call.kwargs).items() if v is not msgspec.UNSET}
+                call.kwargs = {
+                    k: v for k, v in msgspec.structs.asdict(call.kwargs).items() if v is not msgspec.UNSET
+                }
             return call
 
     return decode
@@ -284,7 +205,8 @@ def _build_decode(signature: Signature) -> Callable[[bytes], Call]:
 def _args_type(signature: Signature) -> Any:
     """A tuple of exactly these types; with defaults, a Struct that is written as an array and may be shorter."""
     if signature.rest is not None:
-        return tuple[signature.rest.annotation, ...]
+        rest: Any = signature.rest.annotation
+        return tuple[rest, ...]
     if all(p.required for p in signature.positional):
         return tuple[tuple(p.annotation for p in signature.positional)]  # type: ignore[misc]  # a type made at run time
     fields = [
@@ -298,7 +220,8 @@ def _kwargs_type(signature: Signature) -> Any:
     if not signature.keywords:
         return _NO_KWARGS
     fields: list[Any] = [
-        (p.name, p.annotation) if p.required else (p.name, p.annotation, msgspec.UNSET) for p in signature.keywords.values()
+        (p.name, p.annotation) if p.required else (p.name, p.annotation, msgspec.UNSET)
+        for p in signature.keywords.values()
     ]
     return msgspec.defstruct("Kwargs", fields, kw_only=True, forbid_unknown_fields=True, gc=False)
 
@@ -316,13 +239,13 @@ def _read_slowly(signature: Signature, raw: bytes) -> Call:
     try:
         version = _read_meta(raw).v
     except Exception as exc:  # DecodeError, UnicodeDecodeError, RecursionError
-        raise Undecodable(f"not a job of flowq: {_why(exc)}", Call()) from exc
+        raise Undecodable(f"not a job of flowq: {why(exc)}", Call()) from exc
     try:
-        call: Call = _read_loose(raw)
+        call = cast("Call", _read_loose(raw))
     except Exception as exc:  # DecodeError, UnicodeDecodeError, RecursionError
         if version > FORMAT:
             raise NewerFormat(_newer(version), Call(v=version)) from exc
-        raise Undecodable(f"not a job of format {FORMAT}: {_why(exc)}", Call()) from exc
+        raise Undecodable(f"not a job of format {FORMAT}: {why(exc)}", Call()) from exc
     args, kwargs = call.args, call.kwargs
     call.args, call.kwargs = (), {}
     if version > FORMAT:
@@ -330,28 +253,17 @@ def _read_slowly(signature: Signature, raw: bytes) -> Call:
     if version < FORMAT:
         raise Undecodable(f"format version {version} has never existed", call)
     if call.enc is not None:
-        raise NewerFormat(f"its arguments are encrypted ({call.enc!r}), which this version of flowq does not read", call)
+        raise NewerFormat(
+            f"its arguments are encrypted ({call.enc!r}), which this version of flowq does not read", call
+        )
     try:
         call.args, call.kwargs = signature.read(args, kwargs)
     except Misfit as exc:
         raise Skew(f"task {signature.task!r}: {exc}", call) from exc
     except RecursionError as exc:
-        raise Undecodable(f"task {signature.task!r}: {_why(exc)}", call) from exc
+        raise Undecodable(f"task {signature.task!r}: {why(exc)}", call) from exc
     return call
 
 
 def _newer(version: int) -> str:
     return f"format version {version}, this worker reads {FORMAT}: upgrade it, or wait for a newer one to take the job"
-
-
-def _why(exc: Exception) -> str:
-    return "it nests too deeply" if isinstance(exc, RecursionError) else str(exc) or type(exc).__name__
-
-
-def _culprit(envelope: Envelope) -> str:
-    for name, value in (*enumerate(envelope.args), *envelope.kwargs.items()):
-        try:
-            encode(value)
-        except Exception:  # this is the one; its message is at hand already
-            return f", argument {name!r}" if isinstance(name, str) else f", argument {name + 1}"
-    return ""

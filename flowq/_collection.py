@@ -62,7 +62,9 @@ class Registry:
         is_sync = check_function(fn)
         name = options.get("name", fn.__name__)
         if isinstance(options.get("aliases", ()), str):
-            raise ConfigurationError(f"task {name!r}: aliases={options['aliases']!r}: a list of names, not one string")
+            raise ConfigurationError(
+                f"task {name!r}: aliases={options['aliases']!r}: a list of names, not one string"
+            )
         registration = register(fn, is_sync, name, options)
         for lane in registration.lanes:
             check_name(lane, "task name")
@@ -92,14 +94,18 @@ class Registry:
 
 
 class Tasks(Registry):
-    """Tasks of a module or library that has no app of its own::
+    """Tasks of a module or library that has no app of its own.
+
+    Example::
 
         tasks = flowq.Tasks()
+
 
         @tasks.task(limit=3)
         async def thumbnail(path: str) -> str: ...
 
-        app.include(tasks, prefix="img.")     # in the program that has the app
+
+        app.include(tasks, prefix="img.")  # in the program that has the app
 
     It belongs to one app; a task that is registered after ``include`` goes there too.
     """

@@ -55,7 +55,7 @@ def _enc_hook(value: Any) -> Any:
         return msgspec.Raw(value.model_dump_json(by_alias=True).encode())
     for base in (str, int, float):
         if isinstance(value, base):
-            return base.__new__(base, value)
+            return base.__new__(base, value)  # type: ignore[type-var]  # the loop hides which of the three it is
     raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} cannot be written as JSON")
 
 
@@ -121,7 +121,9 @@ def _complaints(info: types.Type, seen: set[int]) -> Iterator[str]:
             yield from _complaints(item, seen)
     elif isinstance(info, types.ListType | types.SetType | types.FrozenSetType | types.VarTupleType):
         yield from _complaints(info.item_type, seen)
-    elif isinstance(info, types.StructType | types.DataclassType | types.TypedDictType | types.NamedTupleType):
+    elif isinstance(
+        info, types.StructType | types.DataclassType | types.TypedDictType | types.NamedTupleType
+    ):
         for field in info.fields:
             for complaint in _complaints(field.type, seen):
                 yield f"field {field.name!r} of {info.cls.__qualname__}: {complaint}"

@@ -38,7 +38,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
 FailureKind = Literal["error", "timeout", "rejected", "crashed", "undecodable", "skew", "expired"]
@@ -46,6 +46,9 @@ FailureKind = Literal["error", "timeout", "rejected", "crashed", "undecodable", 
 
 class FlowqError(Exception):
     """Base of every error that flowq raises on purpose."""
+
+    accepted: Sequence[Any] = ()
+    """After ``app.enqueue_many``: the jobs (handles) that were stored before this error."""
 
 
 class ConfigurationError(FlowqError):

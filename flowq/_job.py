@@ -79,7 +79,9 @@ class JobFacts(Generic[R_co]):
                 job_id=self._id,
             )
         if not self._known():
-            raise ResultUnavailable(f"{self._id!r} is no job of {' or '.join(self._kind.lanes)}", job_id=self._id)
+            raise ResultUnavailable(
+                f"{self._id!r} is no job of {' or '.join(self._kind.lanes)}", job_id=self._id
+            )
 
     def _known(self) -> bool:
         """An id that is not of this task is of no job, without asking: ids often come from outside."""
@@ -94,20 +96,27 @@ class JobFacts(Generic[R_co]):
             )
         if record.status == "cancelled":
             because = f": {record.reason}" if record.reason else ""
-            raise JobCancelled(f"job {self._id} was cancelled{because}", job_id=self._id, reason=record.reason)
+            raise JobCancelled(
+                f"job {self._id} was cancelled{because}", job_id=self._id, reason=record.reason
+            )
         if record.status == "dead":
             _raise_failure(self._id, record)
         try:
             reader = self._kind.reader
-            return cast("R_co", _untyped(record.value) if reader is None else reader.decode_result(record.value))
+            return cast(
+                "R_co", _untyped(record.value) if reader is None else reader.decode_result(record.value)
+            )
         except Exception as exc:  # a dataclass or a model may refuse with anything
             raise ResultUnavailable(
-                f"job {self._id} succeeded, but its result does not fit the return annotation here: {exc}", job_id=self._id
+                f"job {self._id} succeeded, but its result does not fit the return annotation here: {exc}",
+                job_id=self._id,
             ) from exc
 
     def _cancellation(self, reason: str) -> tuple[bytes, int]:
         """The record of a job that is cancelled before it starts, and for how many ms it is kept."""
-        return encode_record(Record(status="cancelled", reason=reason)), milliseconds(self._kind.failure_ttl, "failure_ttl")
+        return encode_record(Record(status="cancelled", reason=reason)), milliseconds(
+            self._kind.failure_ttl, "failure_ttl"
+        )
 
 
 class Job(JobFacts[R_co]):
@@ -132,7 +141,9 @@ class Job(JobFacts[R_co]):
         """
         self._check_wanted()
         results = self._home.session().backend.results
-        return self._value(await results.wait(self._id, None if timeout is None else seconds(timeout, "result(timeout=)")))
+        return self._value(
+            await results.wait(self._id, None if timeout is None else seconds(timeout, "result(timeout=)"))
+        )
 
     async def status(self) -> JobStatus:
         """Where the job is now. ``JobStatus.UNKNOWN``: not outstanding, and no record is kept. A checkpoint."""
@@ -163,7 +174,10 @@ def _raise_failure(job_id: str, record: Record) -> NoReturn:
     said = ": ".join(part for part in (record.type, record.message or record.reason) if part)
     kind = cast("FailureKind", record.kind or "error")
     error = _FAILURES.get(kind, JobFailed)(
-        f"job {job_id} failed ({kind}){': ' if said else ''}{said}", job_id=job_id, kind=kind, remote_type=record.type
+        f"job {job_id} failed ({kind}){': ' if said else ''}{said}",
+        job_id=job_id,
+        kind=kind,
+        remote_type=record.type,
     )
     if record.traceback:
         error.add_note(f"Traceback of the job, from its worker:\n{record.traceback}")

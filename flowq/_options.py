@@ -44,7 +44,9 @@ class Backoff:
 
     def __attrs_post_init__(self) -> None:
         if self.base < 0 or self.factor < 1 or self.maximum < 0 or not 0 <= self.jitter <= 1:
-            raise ConfigurationError(f"{self}: base and maximum are seconds >= 0, factor >= 1, jitter between 0 and 1")
+            raise ConfigurationError(
+                f"{self}: base and maximum are seconds >= 0, factor >= 1, jitter between 0 and 1"
+            )
 
     def wait(self, attempt: int, draw: float) -> float:
         """Seconds to wait after attempt number ``attempt`` (1, 2, …) has failed; ``draw`` is a random number in [0, 1)."""
@@ -135,14 +137,17 @@ class TaskPolicy:
         for name in ("timeout", "result_ttl", "failure_ttl"):
             if name in values and not (name == "timeout" and values[name] is None):
                 values[name] = seconds(values[name], f"task {task!r}: {name}", positive=True)
-        _check_count(task, values, "limit", least=1, none=True, hint="; to stop a task use app.pause()")
-        _check_count(task, values, "max_crashes", least=1, none=True)
-        _check_count(task, values, "retries", least=0, none=False)
+        for name, least, none in (("limit", 1, True), ("max_crashes", 1, True), ("retries", 0, False)):
+            hint = "; to stop a task use app.pause()" if name == "limit" else ""
+            if name in values:
+                check_count(f"task {task!r}: {name}", values[name], least=least, none=none, hint=hint)
         for name in ("retry_on", "no_retry_on"):
             if name in values:
                 values[name] = _exception_types(task, name, values[name])
         if values.get("on_lease_loss", "cancel") not in ("cancel", "continue"):
-            raise ConfigurationError(f"task {task!r}: on_lease_loss={values['on_lease_loss']!r}: 'cancel' or 'continue'")
+            raise ConfigurationError(
+                f"task {task!r}: on_lease_loss={values['on_lease_loss']!r}: 'cancel' or 'continue'"
+            )
         values.setdefault("on_lease_loss", "continue" if values.get("limit") is None else "cancel")
         return cls(**values)
 
@@ -190,7 +195,7 @@ def _normalised(task: str, options: dict[str, Any]) -> dict[str, Any]:
             out["expires"] = _moment(value, where) if absolute else 0
             out["expires_in"] = 0 if absolute else milliseconds(value, where, positive=True)
         elif name == "retries":
-            _check_count(task, options, "retries", least=0, none=False)
+            check_count(f"{what}retries", value, least=0, none=False)
             out["retries"] = value
         elif name == "key":
             if not isinstance(value, str) or not 0 < len(value) <= 500:
@@ -201,24 +206,28 @@ def _normalised(task: str, options: dict[str, Any]) -> dict[str, Any]:
                 raise ConfigurationError(f"{where}: names and values are strings")
             out["headers"] = dict(value)
         else:
-            raise ConfigurationError(f"{what}{name}=): unknown option; known: {', '.join(Options.__annotations__)}")
+            raise ConfigurationError(
+                f"{what}{name}=): unknown option; known: {', '.join(Options.__annotations__)}"
+            )
     if "delay" in options and "at" in options:
         raise ConfigurationError(f"{what}delay=, at=): one of the two")
     return out
 
 
-def check_name(name: str, what: str) -> str:
+def check_name(name: Any, what: str) -> str:
     """Return ``name`` if it can stand in a key.
 
     Raises:
         InvalidName: it cannot.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidName(f"{what} {name!r}: letters, digits, '_', '.', '-' only, 1 to 100 characters: it becomes part of a key")
+        raise InvalidName(
+            f"{what} {name!r}: letters, digits, '_', '.', '-' only, 1 to 100 characters: it becomes part of a key"
+        )
     return name
 
 
-def seconds(value: Duration, what: str, *, positive: bool = False) -> float:
+def seconds(value: Any, what: str, *, positive: bool = False) -> float:
     """A duration as seconds.
 
     Raises:
@@ -228,11 +237,13 @@ def seconds(value: Duration, what: str, *, positive: bool = False) -> float:
     if not isinstance(number, int | float) or isinstance(number, bool) or not math.isfinite(number):
         raise ConfigurationError(f"{what}: seconds (a number) or a timedelta, not {value!r}")
     if number < 0 or (positive and number == 0):
-        raise ConfigurationError(f"{what}: {'more than 0' if positive else '0 or more'} seconds, not {number}")
+        raise ConfigurationError(
+            f"{what}: {'more than 0' if positive else '0 or more'} seconds, not {number}"
+        )
     return float(number)
 
 
-def milliseconds(value: Duration, what: str, *, positive: bool = False) -> int:
+def milliseconds(value: Any, what: str, *, positive: bool = False) -> int:
     """A duration as whole ms for the wire, rounded up: never shorter than what was asked for."""
     return math.ceil(round(seconds(value, what, positive=positive) * 1000, 6))
 
@@ -240,23 +251,29 @@ def milliseconds(value: Duration, what: str, *, positive: bool = False) -> int:
 def _moment(value: datetime.datetime | float, what: str) -> int:
     if isinstance(value, datetime.datetime):
         if value.tzinfo is None:
-            raise ConfigurationError(f"{what}: a datetime needs a time zone, as in datetime.now(timezone.utc); {value!r} has none")
+            raise ConfigurationError(
+                f"{what}: a datetime needs a time zone, as in datetime.now(timezone.utc); {value!r} has none"
+            )
         return math.ceil(value.timestamp() * 1000)
     return milliseconds(value, what, positive=True)
 
 
-def _check_count(task: str, values: Mapping[str, Any], name: str, *, least: int, none: bool, hint: str = "") -> None:
-    value = values.get(name, least)
+def check_count(what: str, value: Any, *, least: int, none: bool, hint: str = "") -> None:
+    """Refuse what is no whole number of ``least`` or more (or, with ``none``, None).
+
+    Raises:
+        ConfigurationError: it is not.
+    """
     if value is None and none:
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigurationError(
-            f"task {task!r}: {name}={value!r}: a whole number, {least} or more{', or None' if none else ''}{hint}"
+            f"{what}={value!r}: a whole number, {least} or more{', or None' if none else ''}{hint}"
         )
 
 
-def _exception_types(task: str, name: str, value: ExceptionTypes) -> tuple[type[BaseException], ...]:
-    types = (value,) if isinstance(value, type) else tuple(value)
+def _exception_types(task: str, name: str, value: Any) -> tuple[type[BaseException], ...]:
+    types: tuple[Any, ...] = (value,) if isinstance(value, type) else tuple(value)
     for item in types:
         if not (isinstance(item, type) and issubclass(item, BaseException)):
             raise ConfigurationError(f"task {task!r}: {name}={value!r}: exception types, not {item!r}")

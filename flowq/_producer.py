@@ -10,10 +10,13 @@ ones share a round trip; no timer is involved.
 
 from __future__ import annotations
 
+import copy
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -31,6 +34,14 @@ IN_FLIGHT = 4
 """Batches on the wire at once: enough to hide the round trip, few enough that asks still collect."""
 RESEND_WINDOW = 110.0
 """Seconds for which a batch may be sent again: the server remembers it for 120, and the request has to get there."""
+
+
+class _HasSubmission(Protocol):
+    @property
+    def submission(self) -> Submission: ...
+
+
+B = TypeVar("B", bound=_HasSubmission)
 
 
 class _Ask:
@@ -68,6 +79,14 @@ class _Batch:
         self.receipts: list[Receipt] | None = None
 
 
+class BatchUnknown(SubmitUnknown):
+    """What ``Producer`` raises as SubmitUnknown: ``ask`` is good for ``resend`` of this producer, or of a later one."""
+
+    def __init__(self, message: str, ask: _Ask, resend: Callable[[], Awaitable[list[Receipt]]]) -> None:
+        super().__init__(message, resend)
+        self.ask = ask
+
+
 class Producer:
     """One per open app. ``submit`` may be called by any task of the loop; the senders live in the session's own task."""
 
@@ -92,7 +111,7 @@ class Producer:
         """Store jobs, at most ``MAX_BATCH``, and return their receipts in order. A checkpoint.
 
         Raises:
-            Unavailable: surely not stored. SubmitUnknown: may be stored, ``resend()`` gives the receipts. ServerError: refused.
+            Unavailable: surely not stored. BatchUnknown: may be stored. ServerError: refused.
         """
         if self._closed is not None:
             raise self._closed
@@ -144,7 +163,10 @@ class Producer:
         """The senders have ended: tell everybody who still waits."""
         self._closed = failure or NotEntered("the app was closed")
         for ask in self._asks:
-            ask.finish(failure or NotEntered("the app was closed while this enqueue was waiting; its jobs were not sent"))
+            ask.finish(
+                failure
+                or NotEntered("the app was closed while this enqueue was waiting; its jobs were not sent")
+            )
         self._asks.clear()
         for batch in (*self._in_flight, *self._again):
             self._fail(batch, failure or Unavailable("the app was closed before the reply came"))
@@ -189,7 +211,9 @@ class Producer:
         now = anyio.current_time()
         while self._asks and self._asks[0].deadline <= now:
             self._asks.popleft().finish(
-                Unavailable(f"the server could not be reached for {self._timeout:g} s (enqueue_timeout): nothing was stored")
+                Unavailable(
+                    f"the server could not be reached for {self._timeout:g} s (enqueue_timeout): nothing was stored"
+                )
             )
         asks: list[_Ask] = []
         jobs = size = 0
@@ -232,16 +256,27 @@ class Producer:
                 ask.finish()
 
     def _fail(self, batch: _Batch, error: FlowqError) -> None:
+        """Each caller gets an error of its own: what one of them adds to it is not the others' business."""
         for ask in batch.asks:
-            if not batch.maybe_stored:
-                ask.finish(error)
-                continue
-            unknown = SubmitUnknown(
-                f"the jobs may be stored: {error}. `await err.resend()` is safe: it never makes a second copy",
-                self._resender(ask),
-            )
-            unknown.__cause__ = error
-            ask.finish(unknown)
+            own: FlowqError
+            if batch.maybe_stored:
+                message = f"the jobs may be stored: {error}. `await err.resend()` is safe: it never makes a second copy"
+                own = BatchUnknown(message, ask, partial(self.resend, ask))
+            else:
+                own = copy.copy(error)
+            own.__cause__ = error
+            ask.finish(own)
 
-    def _resender(self, ask: _Ask) -> Callable[[], Awaitable[list[Receipt]]]:
-        return lambda: self.resend(ask)
+
+def chunks(bounds: Iterable[B]) -> Iterator[list[B]]:
+    """Cut what shall be submitted into what one batch may hold."""
+    chunk: list[B] = []
+    size = 0
+    for bound in bounds:
+        size += len(bound.submission.envelope)
+        if chunk and (len(chunk) == MAX_BATCH or size > MAX_BYTES):
+            yield chunk
+            chunk, size = [], len(bound.submission.envelope)
+        chunk.append(bound)
+    if chunk:
+        yield chunk

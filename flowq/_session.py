@@ -18,7 +18,7 @@ from typing import Any
 
 import anyio
 import trio
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint, current_token
 
 from flowq._errors import FlowqError, NotEntered
 from flowq._producer import Producer
@@ -118,6 +118,84 @@ class Session:
             with anyio.move_on_after(CLOSING / 2):
                 await self._producer.drain()
             senders.cancel_scope.cancel()
+
+
+class Gate:
+    """An app's way in and out: at most one session at a time in a process, shared by all who entered."""
+
+    def __init__(self, app: str) -> None:
+        self._app = app
+        self._session: Session | None = None
+
+    @property
+    def open(self) -> bool:
+        return self._session is not None and self._session.pid == os.getpid()
+
+    async def enter(self, begin: Callable[[], Session]) -> None:
+        """Open, or join those who have opened it in this event loop. A checkpoint.
+
+        Raises:
+            NotEntered: it is open in another loop. FlowqError: what kept it from opening.
+        """
+        session = self._session
+        if session is None or session.gone():
+            session = self._session = begin()
+        elif session.token != current_token():
+            raise NotEntered(self._elsewhere())
+        session.users += 1
+        try:
+            await session.ready()
+        except BaseException:
+            await self._let_go(session)
+            raise
+
+    async def leave(self) -> Exception | None:
+        """The last one closes. Returns what ended the session before, if something did. A checkpoint."""
+        session = self._session
+        if session is None or session.pid != os.getpid() or session.token != current_token():
+            await checkpoint()
+            return None
+        await self._let_go(session)
+        return session.failure
+
+    async def _let_go(self, session: Session) -> None:
+        session.users -= 1
+        if session.users:
+            await checkpoint()
+            return
+        if self._session is session:
+            self._session = None
+        await session.close()
+
+    def anywhere(self) -> Session:
+        """The session of this process, in whatever loop. Raises NotEntered: there is none."""
+        session = self._session
+        if session is None or session.pid != os.getpid():
+            raise NotEntered(
+                f"app {self._app!r} is not open here: put `async with app:` around this, run it under flowq.run(app), or use "
+                f"app.sync() where there is no event loop (an app that was opened before a fork is not open after it)"
+            )
+        return session
+
+    def current(self) -> Session:
+        """The session of this event loop.
+
+        Raises:
+            NotEntered: there is none.
+        """
+        session = self.anywhere()
+        try:
+            here = current_token()
+        except anyio.NoEventLoopError:
+            raise NotEntered(
+                f"app {self._app!r}: no event loop runs in this thread; use app.sync() here"
+            ) from None
+        if session.token != here:
+            raise NotEntered(self._elsewhere())
+        return session
+
+    def _elsewhere(self) -> str:
+        return f"app {self._app!r} is open in another event loop: one app, one loop at a time; make a second App, or use app.sync()"
 
 
 def _plain(exc: Exception) -> Exception:

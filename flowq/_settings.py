@@ -7,12 +7,13 @@ will not do: read the environment at import. A value is looked up when an app is
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypedDict
 
 import attrs
 
 from flowq._errors import ConfigurationError
+from flowq._options import Duration
 
 Source = Literal["argument", "code", "environment", "default"]
 
@@ -59,7 +60,16 @@ def _count(text: str) -> int:
 
 
 def _flag(text: str) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
     if (value := words.get(text.strip().lower())) is not None:
         return value
     raise ValueError("1 or 0, true or false")
@@ -96,8 +106,18 @@ _TABLE = (
     Setting("cancel_grace", _not_negative, 5.0, "seconds that cancelled bodies get to clean up"),
     Setting("start_timeout", _positive, 30.0, "seconds a worker waits for the server at start"),
     Setting("slice", _not_negative, 0.002, "seconds that bodies run without a checkpoint of ours"),
-    Setting("max_loop_stall", _positive, 60.0, "seconds a body may block the event loop before the lease is given up"),
-    Setting("skew_window", _not_negative, 900.0, "seconds for which arguments that do not fit are tried again elsewhere"),
+    Setting(
+        "max_loop_stall",
+        _positive,
+        60.0,
+        "seconds a body may block the event loop before the lease is given up",
+    ),
+    Setting(
+        "skew_window",
+        _not_negative,
+        900.0,
+        "seconds for which arguments that do not fit are tried again elsewhere",
+    ),
     Setting("connect_timeout", _positive, 5.0, "seconds to connect to the server"),
     Setting("read_timeout", _positive, 10.0, "seconds to wait for a reply of the server"),
     Setting("health_port", int, None, "port of /livez, /readyz and /metrics; none by default"),
@@ -133,3 +153,69 @@ def resolve(
     except ValueError as exc:
         shown = "" if name == "url" else f"={text!r}"
         raise ConfigurationError(f"{row.variable}{shown}: {exc} ({row.doc})") from None
+
+
+def _check(row: Setting, value: Any) -> None:
+    """What code and command line say follows the same rules as a variable's text."""
+    if value is None or isinstance(value, list):
+        return
+    try:
+        row.parse(str(value))
+    except ValueError as exc:
+        raise ConfigurationError(f"{row.name}={value!r}: {exc} ({row.doc})") from None
+
+
+class AppOptions(TypedDict, total=False):
+    """What ``App(…)`` takes beside name, url and lifespan. Each unset one is looked up in its ``FLOWQ_…`` variable."""
+
+    namespace: str | None
+    """Keeps, say, staging and production apart on one server."""
+    lease_ttl: float | None
+    """Seconds until a silent worker's jobs move to others; default 10. All workers of an app use the same one."""
+    backend: Literal["trio", "asyncio"] | None
+    """Event loop that ``flowq run`` starts; default trio. Say "asyncio" if bodies use asyncio libraries."""
+    enqueue_timeout: float | None
+    """Seconds an enqueue waits for the server; default 5."""
+    max_payload: int | None
+    """Bytes of one encoded job, and of one result; default 1 MiB."""
+    imports: Iterable[str]
+    """Modules with tasks of this app, imported when it is entered."""
+    results: bool
+    result_ttl: Duration
+    failure_ttl: Duration
+    """These three (``APP_DEFAULTS``): defaults for the app's tasks; see ``TaskOptions``."""
+
+
+APP_DEFAULTS = ("results", "result_ttl", "failure_ttl")
+
+
+class Configured:
+    """What has settings of its own: an app."""
+
+    def __init__(self, code: Mapping[str, Any]) -> None:
+        for name, value in code.items():
+            _check(SETTINGS[name], value)
+        self._code = code
+        self._arguments: dict[str, Any] = {}
+
+    def override(self, **settings: Any) -> None:
+        """Say settings over the code's, as the command line does. None says nothing. In force from the next entry."""
+        for name, value in settings.items():
+            if name not in SETTINGS:
+                raise ConfigurationError(f"unknown setting {name!r}")
+            _check(SETTINGS[name], value)
+        self._arguments.update({k: v for k, v in settings.items() if v is not None})
+
+    def setting(self, name: str) -> Resolved:
+        """A setting's value for this app now, and where it comes from: argument, code, environment or default."""
+        return resolve(name, argument=self._arguments.get(name), code=self._code.get(name))
+
+    @property
+    def lease_ttl(self) -> float:
+        """Seconds."""
+        return float(self.setting("lease_ttl").value)
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of one encoded job, and of one result."""
+        return int(self.setting("max_payload").value)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from inspect import Parameter as P
 from typing import Any, get_type_hints
 
 import attrs
@@ -21,7 +20,7 @@ import msgspec
 from flowq._convert import conform, decoder, encode, why_unservable
 from flowq._errors import ConfigurationError, InvalidArguments, UnservableSignature
 
-BY_POSITION = (P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD)
+BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Misfit(Exception):
@@ -73,9 +72,9 @@ class Signature:
             task=task,
             plain=plain,
             positional=positional,
-            keywords={p.name: p for p in parameters if p.kind == P.KEYWORD_ONLY},
-            rest=next((p for p in parameters if p.kind == P.VAR_POSITIONAL), None),
-            others=next((p for p in parameters if p.kind == P.VAR_KEYWORD), None),
+            keywords={p.name: p for p in parameters if p.kind == inspect.Parameter.KEYWORD_ONLY},
+            rest=next((p for p in parameters if p.kind == inspect.Parameter.VAR_POSITIONAL), None),
+            others=next((p for p in parameters if p.kind == inspect.Parameter.VAR_KEYWORD), None),
             returns=returns,
             least=sum(p.required for p in positional),
         )
@@ -84,7 +83,9 @@ class Signature:
     def needs_keywords(self) -> bool:
         return any(p.required for p in self.keywords.values())
 
-    def canonical(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def canonical(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Bring a call into its canonical form and check the type of each argument.
 
         Raises:
@@ -99,7 +100,7 @@ class Signature:
         for parameter, value in self.pairs(args, kwargs):
             try:
                 conform(value, parameter.annotation)
-            except Exception as exc:  # a dataclass or a model may refuse with anything
+            except Exception as exc:  # noqa: BLE001 - a dataclass or a model may refuse with anything
                 raise InvalidArguments(f"task {self.task!r}, parameter {parameter.name!r}: {exc}") from None
         return args, dict(kwargs)
 
@@ -115,7 +116,9 @@ class Signature:
             parameter = self.positional[i] if i < len(self.positional) else self.rest
             assert parameter is not None
             yield parameter, value
-        by_name = {p.name: i for i, p in enumerate(self.positional) if p.kind != P.POSITIONAL_ONLY}
+        by_name = {
+            p.name: i for i, p in enumerate(self.positional) if p.kind != inspect.Parameter.POSITIONAL_ONLY
+        }
         for name, value in kwargs.items():
             if name in by_name:
                 if by_name[name] < len(args):
@@ -126,7 +129,9 @@ class Signature:
             else:
                 raise Misfit(f"has no parameter {name!r}")
         for parameter in (*self.positional[len(args) :], *self.keywords.values()):
-            if parameter.required and (parameter.name not in kwargs or parameter.kind == P.POSITIONAL_ONLY):
+            if parameter.required and (
+                parameter.name not in kwargs or parameter.kind == inspect.Parameter.POSITIONAL_ONLY
+            ):
                 raise Misfit(f"needs the parameter {parameter.name!r}")
 
     def read(
@@ -179,22 +184,25 @@ def _hints(fn: Callable[..., Any], task: str) -> dict[str, Any]:
         ) from exc
 
 
-def _parameter(p: P, annotation: Any, task: str) -> Parameter:
+def _parameter(p: inspect.Parameter, annotation: Any, task: str) -> Parameter:
     if complaint := why_unservable(annotation):
         raise UnservableSignature(_unservable(task, f"parameter {p.name!r}", annotation, complaint))
     read = decoder(annotation)
-    required = p.default is P.empty and p.kind not in (P.VAR_POSITIONAL, P.VAR_KEYWORD)
+    required = p.default is inspect.Parameter.empty and p.kind not in (
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    )
     return Parameter(p.name, p.kind, annotation, required, p.default, _can_fill(p, annotation, read), read)
 
 
-def _can_fill(p: P, annotation: Any, read: Callable[[bytes], Any]) -> bool:
+def _can_fill(p: inspect.Parameter, annotation: Any, read: Callable[[bytes], Any]) -> bool:
     """An implicit ``x: int = None`` or a sentinel default stays out of the job: the worker's own default applies."""
-    if p.default is P.empty or p.kind not in BY_POSITION:
+    if p.default is inspect.Parameter.empty or p.kind not in BY_POSITION:
         return False
     try:
         conform(p.default, annotation)
         return bool(read(encode(p.default)) == p.default)
-    except Exception:  # whatever a default's own methods raise
+    except Exception:  # noqa: BLE001 - whatever a default's own methods raise
         return False
 
 
@@ -219,7 +227,9 @@ def check_function(fn: Callable[..., Any]) -> bool:
         ConfigurationError: it is neither.
     """
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
-        raise ConfigurationError(f"{fn.__qualname__} is a generator function: a task returns one value; collect, then return it")
+        raise ConfigurationError(
+            f"{fn.__qualname__} is a generator function: a task returns one value; collect, then return it"
+        )
     if not inspect.isroutine(fn) or not hasattr(fn, "__name__"):
         raise ConfigurationError(f"a task is a function, def or async def, not {fn!r}")
     return not inspect.iscoroutinefunction(fn)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 import attrs
 
-from flowq._codec import FORMAT, MAX_PAYLOAD, Envelope, TaskCodec, encode_call
-from flowq._errors import ConfigurationError, NotEntered
+from flowq._codec import FORMAT, Envelope, TaskCodec, encode_call
+from flowq._errors import ConfigurationError, NotEntered, SubmitUnknown
 from flowq._job import Home, Job
 from flowq._model import Receipt, Submission
 from flowq._options import Options, SubmitOptions, TaskPolicy
@@ -32,7 +33,7 @@ class TaskHome(Home, Protocol):
     @property
     def max_payload(self) -> int: ...
 
-    async def submit(self, bounds: list[Bound[Any]]) -> list[Job[Any]]: ...
+    async def submit(self, bounds: list[Bound[R]]) -> list[Job[R]]: ...
 
 
 @attrs.define(eq=False)
@@ -64,6 +65,11 @@ class Registration:
     @property
     def reader(self) -> TaskCodec | None:
         return self.codec
+
+    @classmethod
+    def by_name(cls, name: str, home: TaskHome, defaults: Mapping[str, Any]) -> Registration:
+        """A task whose code is elsewhere."""
+        return cls(name, None, False, {}, (), TaskPolicy.of(name, defaults), None, home)
 
     def move_in(self, home: TaskHome, prefix: str, defaults: Mapping[str, Any]) -> None:
         """Become a task of this app: under its full name, with the app's defaults below the task's own options."""
@@ -109,7 +115,7 @@ class Task(Generic[P, R]):
     """A task that can be submitted. ``@app.task`` gives an ``AsyncTask`` or ``SyncTask``, which can be called directly too."""
 
     def __init__(self, registration: Registration, options: SubmitOptions | None = None) -> None:
-        self._registration = registration
+        self.registration = registration
         self._options = options or SubmitOptions()
         if registration.fn is not None:
             functools.update_wrapper(cast("Any", self), registration.fn)
@@ -120,32 +126,32 @@ class Task(Generic[P, R]):
     @property
     def name(self) -> str:
         """The task's full name in its app."""
-        return self._registration.name
+        return self.registration.name
 
     @property
     def aliases(self) -> tuple[str, ...]:
         """Former names, whose waiting jobs are served too."""
-        return self._registration.aliases
+        return self.registration.aliases
 
     @property
     def policy(self) -> TaskPolicy:
         """The task's options, complete."""
-        return self._registration.policy
+        return self.registration.policy
 
     @property
     def is_sync(self) -> bool:
         """A plain ``def``: its bodies run in worker threads."""
-        return self._registration.is_sync
+        return self.registration.is_sync
 
     @property
     def fn(self) -> Callable[P, Any]:
         """The function itself. Raises ConfigurationError for a task that is known by name only."""
-        return self._registration.fn or self._no_code()
+        return self.registration.fn or self._no_code()
 
     @property
     def codec(self) -> TaskCodec:
         """How its jobs are read. Raises ConfigurationError for a task that is known by name only."""
-        return self._registration.codec or self._no_code()
+        return self.registration.codec or self._no_code()
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store a job for these arguments and return its handle. A checkpoint.
@@ -159,7 +165,7 @@ class Task(Generic[P, R]):
                 refused. NotEntered: the app is not open in this event loop.
         """
         bound = self._bind(args, kwargs)
-        return cast("Job[R]", (await self._home().submit([bound]))[0])
+        return await _first(partial(self._home().submit, [bound]))
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """Check and encode a call now, to submit it later, alone or with many others.
@@ -175,24 +181,22 @@ class Task(Generic[P, R]):
         Raises:
             ConfigurationError: names the option and what would be right.
         """
-        return Task(self._registration, self._options.merge(self.name, options))
+        return Task(self.registration, self._options.merge(self.name, options))
 
     def job(self, job_id: str) -> Job[R]:
         """The handle of a job that was submitted before, here or elsewhere. Asks nobody: an unknown id shows when it is used."""
-        return Job(job_id, self._registration, self._home())
+        return Job(job_id, self.registration, self._home())
 
     def _home(self) -> TaskHome:
-        if self._registration.home is None:
+        if self.registration.home is None:
             raise NotEntered(
                 f"task {self.name!r} belongs to no app yet: app.include(tasks) comes before the first submit"
             )
-        return self._registration.home
+        return self.registration.home
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound[R]:
-        registration, options = self._registration, self._options
-        limit = registration.home.max_payload if registration.home else MAX_PAYLOAD
-        if registration.home is None:
-            self._home()
+        registration, options = self.registration, self._options
+        limit = self._home().max_payload
         expires = options.expires
         if options.expires_in:
             expires = time.time_ns() // 1_000_000 + options.expires_in
@@ -217,6 +221,13 @@ class Task(Generic[P, R]):
 
     def _no_code(self) -> NoReturn:
         raise ConfigurationError(f"task {self.name!r} is known by name only: its code is not in this process")
+
+
+async def _first(send: Callable[[], Awaitable[list[Job[R]]]]) -> Job[R]:
+    try:
+        return (await send())[0]
+    except SubmitUnknown as exc:
+        raise SubmitUnknown(str(exc), partial(_first, exc.resend)) from exc.__cause__
 
 
 class AsyncTask(Task[P, R]):

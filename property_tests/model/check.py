@@ -104,10 +104,14 @@ def drains(c: World, state: State, good: set[int]) -> str | None:
             good.update(path)
             return None
         path.append(h)
-        options = [(RANK[label[0]], k) for k, (label, *_) in enumerate(successors(c, state)) if label[0] in RANK]
-        if not options:
+        rank, chosen = len(RANK), None
+        for step in successors(c, state):
+            mine = RANK.get(step[0][0], rank)
+            if mine < rank:
+                rank, chosen = mine, step
+        if chosen is None:
             return "STUCK nothing can happen any more"
-        _, after, bad = successors(c, state)[min(options)[1]]
+        _, after, bad = chosen
         if bad:
             return "STUCK while draining: " + bad
         state = after._replace(env=after.env._replace(budget=joins))

@@ -216,6 +216,7 @@ def confirmed(mv: Moves, i: int, w: Worker) -> None:
     if x.status == LOST:
         mv.add(("confirm refused", w.member, "retires"), i, retired(c, w))
         return
+    again = not (c.broken.no_mine or c.broken.mine_lazy or c.broken.mine_early)
     held = tuple(
         y._replace(epoch=x.epoch) for y in w.held if y.epoch == x.epoch or (y.id, y.job, y.n) in x.grants
     )
@@ -224,7 +225,7 @@ def confirmed(mv: Moves, i: int, w: Worker) -> None:
         exchange=NO_EXCHANGE,
         epoch=x.epoch,
         confirm=False,
-        mine=not c.broken.no_mine if not c.broken.mine_lazy else w.mine,
+        mine=w.mine or again,
         deadline=extended(c, w, x.age),
         bell=AWAKE,
     )

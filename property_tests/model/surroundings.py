@@ -129,7 +129,10 @@ def time(mv: Moves) -> None:
     alive = {w.member for w in mv.workers if w.status in MEMBER} if c.prompt else set[int]()
     server = expire(c, s, 1, alive)
     woken = bool(c.bell and s.quarantine and not server.quarantine)  # its end is known from the claim's reply: a timer
-    age = ager(c, woken)
+    known = {x.id for x in server.members} | {e.owner for e in server.entries}
+    if env.replica:
+        known |= {x.id for x in env.replica.members} | {e.owner for e in env.replica.entries}
+    age = ager(c, woken, known)
     after = env
     if env.withheld:
         going_on = any(claimable(c, server, lane) for lane in c.lanes)
@@ -139,13 +142,13 @@ def time(mv: Moves) -> None:
         mv.found.append((("tick",), state, None))
 
 
-def ager(c: World, woken: bool) -> Callable[[Worker], Worker]:
-    """What a tick does to a worker."""
+def ager(c: World, woken: bool, known: set[int]) -> Callable[[Worker], Worker]:
+    """What a tick does to a worker. Old ids that mean nothing to any server are forgotten: one state instead of many."""
     cap = c.ttl + 1
 
     def age(w: Worker) -> Worker:
         if w.status not in MEMBER:
-            return w
+            return w._replace(old=tuple(x for x in w.old if x in known)) if w.old else w
         renewal, x = w.renewal, w.exchange
         if renewal.age >= 0:
             renewal = renewal._replace(age=min(cap, renewal.age + 1))

@@ -73,6 +73,13 @@ class MemoryServer:
         if not self._injected:
             self._clock = unix_clock()
 
+    @property
+    def now_ms(self) -> int:
+        """The server's time, unix milliseconds."""
+        if self._clock is None:
+            raise RuntimeError("this MemoryServer has no clock yet: open it in an event loop, or pass clock=")
+        return self._clock()
+
     def _nonce(self) -> str:
         return f"{self._random.getrandbits(64):016x}"
 

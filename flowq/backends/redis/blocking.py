@@ -29,11 +29,24 @@ if TYPE_CHECKING:
 SLACK: Final = 2.0
 """Seconds past BLOCK after which a reply is not waited for any more."""
 UNBLOCK_EVERY: Final = 0.005
-"""Seconds between two CLIENT UNBLOCK of which the first came too early."""
+"""Seconds between a CLIENT UNBLOCK that came too early and the next; doubles up to ``LONGEST_UNBLOCK_DELAY``."""
+LONGEST_UNBLOCK_DELAY: Final = 0.1
+
+
+class _Turn:
+    """One read, from its call to its return."""
+
+    __slots__ = ("client_id", "preparing", "unwanted")
+
+    def __init__(self) -> None:
+        self.preparing = anyio.CancelScope()
+        self.client_id: int | None = None
+        """Set when the command goes out: from then on CLIENT UNBLOCK is the way to end it."""
+        self.unwanted = False
 
 
 class BlockingReader:
-    """Made with ``open_reader``, or with its ``run`` started in a nursery (which ``unblock`` needs). Belongs to one event loop."""
+    """Made with ``open_reader``, or with its ``run`` started in a nursery (``unblock`` needs that). Belongs to one event loop."""
 
     def __init__(self, address: Address, channel: Channel, *, name: str = "flowq-reader") -> None:
         """Nothing is connected before the first read.
@@ -49,16 +62,15 @@ class BlockingReader:
         self._connection: Connection | None = None
         self._failures = 0
         self._guard = anyio.ResourceGuard("reading from")
-        self._read: anyio.CancelScope | None = None
-        """The read that goes on now: its scope while it prepares (cancelling it is enough then)."""
-        self._sent = False
-        self._unwanted = anyio.Event()
+        self._turn: _Turn | None = None
+        self._asked = anyio.Event()
 
     def __repr__(self) -> str:
-        return f"<BlockingReader of {self._address} ({'connected' if self._connection else 'not connected'})>"
+        state = "not connected" if self._connection is None else "connected"
+        return f"<BlockingReader of {self._address} ({state}, {'reading' if self._turn else 'idle'})>"
 
     async def read(self, *command: Arg, block: float = 1.0) -> Any:
-        """Send a blocking command and wait for its reply. One at a time.
+        """Send a blocking command and wait for its reply. One at a time. May be cancelled at any time.
 
         Args:
             command: the command, with its own BLOCK in it.
@@ -68,7 +80,97 @@ class BlockingReader:
             The reply; None if the time was over or ``unblock`` was called.
 
         Raises:
-            Unavailable: no connection, or nothing came in time. Calling again at once is right: the next read waits its backoff.
-            OutcomeUnknown: the link broke meanwhile; what it carried is lost.
+            Unavailable: no connection. OutcomeUnknown: the link broke or died; a reply that it carried is lost. After both, calling
+                again at once is right: the next read begins with the backoff (0.05 s doubling up to 2 s).
             ServerError: the server refused the command (``replies.NoGroup``: the stream is gone).
         """
+        with self._guard:
+            turn = self._turn = _Turn()
+            try:
+                with turn.preparing:
+                    connection = await self._connected()
+                    turn.client_id = connection.client_id
+                if turn.client_id is None or turn.preparing.cancel_called:
+                    return None
+                return await self._read(command, block)
+            finally:
+                self._turn = None
+
+    def unblock(self) -> None:
+        """Make the read that waits now return None soon. Does nothing if there is none; a read that starts meanwhile may be hit too."""
+        turn = self._turn
+        if turn is None:
+            return
+        if turn.client_id is None:
+            turn.preparing.cancel()
+            return
+        turn.unwanted = True
+        self._asked.set()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Carry out ``unblock`` until cancelled; then close the link."""
+        task_status.started()
+        try:
+            while True:
+                await self._asked.wait()
+                self._asked = anyio.Event()
+                if self._turn is not None and self._turn.unwanted:
+                    await self._end(self._turn)
+        finally:
+            await self._drop()
+
+    async def _end(self, turn: _Turn) -> None:
+        delay = UNBLOCK_EVERY
+        while turn is self._turn and turn.client_id is not None:
+            try:
+                if await self._channel.execute("CLIENT", "UNBLOCK", turn.client_id) == 1:
+                    return
+            except ServerError:
+                # then the read ends by its own BLOCK or deadline; until then it is worth trying
+                delay = LONGEST_UNBLOCK_DELAY
+            await anyio.sleep(delay)
+            delay = min(2 * delay, LONGEST_UNBLOCK_DELAY)
+
+    async def _connected(self) -> Connection:
+        if self._connection is None:
+            if self._failures:
+                await anyio.sleep(reconnect_delay(self._failures - 1))
+            try:
+                self._connection = await connect(self._address, name=self._name)
+            except ServerError:
+                self._failures += 1
+                raise
+        return self._connection
+
+    async def _read(self, command: tuple[Arg, ...], block: float) -> Any:
+        connection = self._connection
+        assert connection is not None
+        answered = False
+        try:
+            (reply,) = await connection.raw_many([command], timeout=block + SLACK)
+            answered = not (isinstance(reply, ErrorReply) and rule_of(reply).drop)
+        except OutcomeUnknown:
+            self._failures += 1
+            raise
+        finally:
+            if not answered:
+                await self._drop()
+        self._failures = 0
+        if isinstance(reply, ErrorReply):
+            raise as_error(reply, connection.where)
+        return reply
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()
+
+
+@asynccontextmanager
+async def open_reader(
+    address: Address, channel: Channel, *, name: str = "flowq-reader"
+) -> AsyncGenerator[BlockingReader]:
+    """A reader for the length of a block. Arguments as ``BlockingReader``. It connects at the first read."""
+    reader = BlockingReader(address, channel, name=name)
+    async with running_beside(reader.run):
+        yield reader

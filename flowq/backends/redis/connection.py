@@ -189,7 +189,12 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         inner: tuple[BaseException, ...] = cast("Any", error).exceptions
         return "; ".join(dict.fromkeys(map(_reason, inner)))
-    wrapped = isinstance(error, anyio.BrokenResourceError | anyio.ConnectionFailed) or not str(error)
+    # anyio's "all connection attempts failed" has no errno of its own
+    wrapped = (
+        isinstance(error, anyio.BrokenResourceError)
+        or (isinstance(error, OSError) and error.errno is None)
+        or not str(error)
+    )
     if wrapped and error.__cause__ is not None:
         return _reason(error.__cause__)
     if isinstance(error, OSError) and error.strerror:

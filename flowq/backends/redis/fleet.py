@@ -74,7 +74,9 @@ class RedisFleet:
         )
         reply = await self._channel.evalsha(scripts.JOIN, self._clock, args)
         joined = scripts.read_join(reply, member, keep, ttl_ms)
-        self._pools.clear()
+        # from here on the server can have forgotten
+        self._created_empty = False
+        self._pools.pop(old or "", None)
         self._pools[member] = pool
         return joined
 

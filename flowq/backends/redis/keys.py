@@ -73,6 +73,24 @@ class Keys:
         return f"{self.prefix}pool:{pool}"
 
     @property
+    def pools(self) -> str:
+        """set: pools that have members."""
+        return self.prefix + "pools"
+
+    def pool_members(self, pool: str) -> str:
+        """set: the members of a pool that were not buried yet."""
+        return f"{self.prefix}pm:{pool}"
+
+    def ready(self, pool: str) -> str:
+        """set: lanes of a pool that may have work or something to adopt."""
+        return f"{self.prefix}ready:{pool}"
+
+    @property
+    def orphans(self) -> str:
+        """set: lanes where the dead or nobody own entries."""
+        return self.prefix + "orphans"
+
+    @property
     def serve(self) -> str:
         """hash: lane → pools that serve it."""
         return self.prefix + "serve"

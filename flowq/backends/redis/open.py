@@ -20,7 +20,11 @@ from flowq.backends.redis.timers import RedisTimers
 from flowq.backends.redis.url import parse_url
 
 if TYPE_CHECKING:
+    from flowq.backends.redis.blocking import BlockingReader
     from flowq.backends.redis.channel import Channel
+    from flowq.backends.redis.connection import Connection
+    from flowq.backends.redis.listener import Listener
+    from flowq.backends.redis.pipeline import OnConnect
 
 CAPABILITIES = Capabilities(
     name="redis",

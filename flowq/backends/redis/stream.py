@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.lowlevel
 
 from flowq.backends.redis import scripts
+from flowq.backends.redis.replies import NoGroup
 
 if TYPE_CHECKING:
     from flowq._model import Delivery, Ended, Exchanged, Receipt, Settled, Submission, Want
@@ -60,10 +60,15 @@ class RedisStream:
             return True
         bell = self._keys.bell(pool)
         # NOACK: a ring is a hint, and one that its reader drops is made good by the safety poll
-        reply = await self._reader.read(
-            "XREADGROUP", "GROUP", "flowq", me.member, "COUNT", 8, "NOACK",
-            "BLOCK", max(1, int(block * 1000)), "STREAMS", bell, ">", block=block,
-        )  # fmt: skip
+        try:
+            reply = await self._reader.read(
+                "XREADGROUP", "GROUP", "flowq", me.member, "COUNT", 8, "NOACK",
+                "BLOCK", max(1, int(block * 1000)), "STREAMS", bell, ">", block=block,
+            )  # fmt: skip
+        except NoGroup:
+            # flushed under us: the claim that follows this "ring" will be told LOST, and the worker joins again
+            await anyio.sleep(min(block, 0.1))
+            return True
         return bool(reply)
 
     def stop_waiting(self) -> None:

@@ -148,8 +148,8 @@ class Address:
         if self.tls is not None:
             options |= _redis_py_tls(self.tls)
         options |= overrides
-        # last, so that no override can bring the retries back
-        options |= {"retry": Retry(NoBackoff(), 0), "retry_on_timeout": False, "retry_on_error": None}
+        # last, so that no override brings the retries back
+        options["retry"] = Retry(NoBackoff(), 0)
         return redis.Redis(**options)
 
 

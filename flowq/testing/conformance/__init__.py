@@ -13,6 +13,7 @@ What this room will not do: test speed, or anything that only one backend can do
 
 from flowq.testing.conformance import (
     adoption,
+    cancelling,
     claiming,
     delays,
     doorbell,
@@ -38,6 +39,7 @@ ALL: list[Check] = [
     *limits.CHECKS,
     *doorbell.CHECKS,
     *results.CHECKS,
+    *cancelling.CHECKS,
 ]
 """Every clause, in the order of a job's way."""
 

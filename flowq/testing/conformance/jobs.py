@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import msgspec
 
-from flowq._model import Again, Cancelled, Dead, Delivery, Ended, LanePolicy, Outcome, Record, Released, Succeeded
+from flowq._model import (
+    Again,
+    Cancelled,
+    Dead,
+    Delivery,
+    Ended,
+    LanePolicy,
+    Outcome,
+    Record,
+    Released,
+    Succeeded,
+)
 
 RECORD_TTL_MS = 60_000
 
 
 def policy(
-    limit: int | None = None, *, max_crashes: int | None = 3, sync: bool = False, failure_ttl_ms: int = RECORD_TTL_MS
+    limit: int | None = None,
+    *,
+    max_crashes: int | None = 3,
+    sync: bool = False,
+    failure_ttl_ms: int = RECORD_TTL_MS,
 ) -> LanePolicy:
     return LanePolicy(limit=limit, max_crashes=max_crashes, sync=sync, failure_ttl_ms=failure_ttl_ms)
 

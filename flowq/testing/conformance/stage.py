@@ -7,31 +7,26 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
-import anyio
 import msgspec
 
 from flowq._model import (
-    Again,
-    Cancelled,
+    CancelAnswer,
     Claimed,
     Confirmed,
-    Dead,
     Delivery,
     Ended,
     Joined,
     LanePolicy,
-    Outcome,
     Receipt,
     Record,
-    Released,
     Renewed,
     Settled,
     Status,
     Submission,
-    Succeeded,
     Want,
 )
 from flowq.backends.protocol import Backend, MemberFacts, Standing
+from flowq.testing.conformance.jobs import RECORD_TTL_MS, policy, record
 
 MANY = 1_000
 """Room for more than any check submits."""
@@ -111,9 +106,16 @@ class Actor:
         return Standing(self.member, self.session, self.epoch, self.fence)
 
     async def claim(
-        self, room: int = MANY, *, threads: int = 0, extra: Mapping[str, int] | None = None, ring: bool = False
+        self,
+        room: int = MANY,
+        *,
+        threads: int = 0,
+        extra: Mapping[str, int] | None = None,
+        ring: bool = False,
     ) -> Claimed:
-        exchanged = await self.backend.stream.exchange(self.me, [], Want(room, threads, dict(extra or {}), ring))
+        exchanged = await self.backend.stream.exchange(
+            self.me, [], Want(room, threads, dict(extra or {}), ring)
+        )
         assert exchanged.settled is None, "an exchange that settled nothing speaks of no settle"
         assert exchanged.claimed is not None
         return self._seen(exchanged.claimed)
@@ -131,7 +133,9 @@ class Actor:
         return exchanged.settled
 
     async def finish(self, *outcomes: Ended) -> None:
-        """Settle what must not be refused."""
+        """Settle what must not be refused, if there is anything."""
+        if not outcomes:
+            return
         settled = await self.settle(*outcomes)
         assert settled.status is Status.OK, settled.status
         assert not settled.refused, [(d.lane, d.entry, why) for d, why in settled.refused]
@@ -247,6 +251,7 @@ class Stage:
         for actor in deceased:
             actor.alive = False
         assert any(actor.alive for actor in self.actors), "nobody is left to move the server's clock"
+        await self.pass_time(1.25 * self.ttl)
         for actor in deceased:
             for _ in range(100):
                 if (await actor.claim(0)).status is Status.LOST:
@@ -272,8 +277,20 @@ class Stage:
     def submission(
         self, lane: str = "a", number: int = 0, *, delay: float = 0, at_ms: int = 0, key: str = ""
     ) -> Submission:
-        fields = {"v": 1, "task": lane, "args": [number], "kwargs": {}, "attempt": 1} | ({"key": key} if key else {})
+        fields = {"v": 1, "task": lane, "args": [number], "kwargs": {}, "attempt": 1} | (
+            {"key": key} if key else {}
+        )
         return Submission(lane, msgspec.json.encode(fields), round(delay * 1000), at_ms, key)
+
+    async def cancel(self, job: str, reason: str = "why not") -> CancelAnswer:
+        body = record(status="cancelled", reason=reason)
+        return await self.backend.results.cancel(job, reason, body, RECORD_TTL_MS)
+
+    async def kept(self, job: str) -> Record:
+        """The record of a job that has one."""
+        found = await self.backend.results.wait(job, 0)
+        assert found is not None, f"no record of {job}"
+        return found
 
     async def rings(self, actor: Actor) -> bool:
         """Does the doorbell ring for this member now, or did it since it was last quiet?"""
@@ -284,4 +301,3 @@ class Stage:
         for actor in actors:
             while await actor.backend.stream.wait_ring(actor.me, self.ttl / 16):
                 pass
-

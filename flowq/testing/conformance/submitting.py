@@ -25,7 +25,9 @@ async def check_an_envelope_comes_back_as_it_went_in(stage: Stage) -> None:
     """The bytes of an envelope are not touched on the way, whatever is in it."""
     actor = await stage.join()
     job = stage.submission()
-    job.envelope = b'{"task":"a", "args":["\\u00e9", "\xc3\xa9", 1.50, 12345678901234567890], "new field":null }'
+    job.envelope = (
+        b'{"task":"a", "args":["\\u00e9", "\xc3\xa9", 1.50, 12345678901234567890], "new field":null }'
+    )
     await stage.send(job)
     [grant] = await actor.take()
     assert grant.raw == job.envelope

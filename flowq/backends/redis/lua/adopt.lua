@@ -32,13 +32,6 @@ local function orphans_of(lane, owners, most)
   return found
 end
 
-local function job_of(lane, entry, envelope)
-  local ok, job = pcall(cjson.decode, envelope)
-  if not ok or type(job) ~= 'table' then return lane .. ':' .. entry, '', false end
-  local key = type(job.key) == 'string' and (lane .. ':' .. job.key) or ''
-  return type(job.id) == 'string' and job.id or (lane .. ':' .. entry), key, type(job.id) == 'string'
-end
-
 local function envelope_of(lane, entry)
   local row = redis.call('XRANGE', P .. 's:' .. lane, entry, entry)
   return row[1] and row[1][2][2]

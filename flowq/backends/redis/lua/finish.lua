@@ -31,6 +31,14 @@ local function bury_letter(now, lane, id, kind, reason, detail, envelope)
   redis.call('XTRIM', dead, 'MINID', '~', string.format('%.0f', now - 2592000000))
 end
 
+-- id, idempotency key (with its lane) and whether it was moved, of a job in its envelope; a bad envelope has its entry's id
+local function job_of(lane, entry, envelope)
+  local ok, job = pcall(cjson.decode, envelope)
+  if not ok or type(job) ~= 'table' then return lane .. ':' .. entry, '', false end
+  local key = type(job.key) == 'string' and (lane .. ':' .. job.key) or ''
+  return type(job.id) == 'string' and job.id or (lane .. ':' .. entry), key, type(job.id) == 'string'
+end
+
 -- the entry itself, and what is kept by its id
 local function remove(lane, ids)
   local s = P .. 's:' .. lane

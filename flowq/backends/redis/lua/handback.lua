@@ -1,7 +1,10 @@
 -- Fragment: hand entries back to nobody, uncounted (LEASE I1): the pseudo owner `-` is never live. Needs: bell fragment.
 local function hand_back(lane, ids)
   if #ids == 0 then return end
-  redis.call('XCLAIM', P .. 's:' .. lane, 'flowq', '-', 0, unpack(ids), 'JUSTID')
+  local call = {'XCLAIM', P .. 's:' .. lane, 'flowq', '-', 0}
+  for _, id in ipairs(ids) do call[#call + 1] = id end
+  call[#call + 1] = 'JUSTID'
+  redis.call(unpack(call))
   redis.call('SADD', P .. 'orphans', lane)
   mark(lane)
   ring(lane)

@@ -70,6 +70,13 @@ local write = {
   end,
   again = function(lane, at)
     local id, delay = ARGV[at + 2], tonumber(ARGV[at + 3])
+    local reason = redis.call('HGET', P .. 'cancels', lane .. '|' .. ARGV[at])
+    if reason then
+      -- it failed while it was asked to stop: it is not run again
+      local _, key = job_of(lane, ARGV[at], ARGV[at + 4])
+      finish(id, cjson.encode({status = 'cancelled', reason = reason}), 86400000, key, true)
+      return 'cancelled'
+    end
     if delay > 0 then
       redis.call('HDEL', P .. 'moved', id)
       put_delayed(id, lane, c.w + delay, ARGV[at + 4])

@@ -1,0 +1,120 @@
+"""The one place where the runtime meets a clock, a thread-safe way into the loop, and the loop's own idea of a task's scope.
+
+Deadlines, slices and leases all read ``Loop.now``: CLOCK_BOOTTIME, which runs on while the machine sleeps (a lease does not wait
+for a laptop to be opened again). macOS has that behaviour in CLOCK_MONOTONIC; where neither is known, ``time.monotonic``. Under
+a virtual clock (trio's MockClock) everything follows that one: then no thread of ours may run, and the keeper is a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import operator
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal, TypeVarTuple
+
+import anyio
+import attrs
+from anyio.lowlevel import current_token
+
+Args = TypeVarTuple("Args")
+Now = Callable[[], float]
+
+
+def monotonic_clock() -> Now:
+    """Seconds of a clock that nobody sets and that runs through a suspend, readable from every thread."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if sys.platform == "darwin":
+        return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+    return time.monotonic
+
+
+@attrs.frozen(eq=False)
+class Loop:
+    """The event loop that a worker runs in."""
+
+    kind: Literal["trio", "asyncio"]
+    now: Now
+    """Monotonic seconds; see the module."""
+    wall: Now
+    """Unix seconds, for what users said in calendar time; nothing of the lease looks at it."""
+    offset: float
+    """``anyio.current_time()`` minus ``now()``."""
+    is_virtual: bool
+    native: Any
+
+    @classmethod
+    def current(cls) -> Loop:
+        """The running one."""
+        native = current_token().native_token
+        if isinstance(native, asyncio.AbstractEventLoop):
+            now = monotonic_clock()
+            return cls("asyncio", now, time.time, anyio.current_time() - now(), False, native)
+        import trio  # only here: asyncio's users need not load it
+
+        clock = trio.lowlevel.current_clock()
+        testing = sys.modules.get("trio.testing")
+        if testing is not None and isinstance(clock, testing.MockClock):
+            start = time.time() - clock.current_time()
+            return cls("trio", clock.current_time, lambda: start + clock.current_time(), 0.0, True, native)
+        now = monotonic_clock()
+        return cls("trio", now, time.time, anyio.current_time() - now(), False, native)
+
+    def post(self, function: Callable[[*Args], object], *args: *Args) -> None:
+        """Have ``function`` called in the loop soon, from whatever thread; nothing happens if the loop has ended.
+
+        It must only set events and cancel scopes: on asyncio it runs outside of every task.
+        """
+        if self.kind == "asyncio":
+            with suppress(RuntimeError):  # the loop is closed
+                self.native.call_soon_threadsafe(function, *args)
+            return
+        import trio
+
+        with suppress(trio.RunFinishedError):
+            self.native.run_sync_soon(function, *args)
+
+
+@attrs.frozen(eq=False)
+class ScopeMark:
+    """Tells whether this task stands in the cancel scope where it should stand.
+
+    A body that leaves a scope entered (an async generator that nobody closed) would have that scope's deadline strike the next
+    job of its consumer. Neither trio nor anyio tells the innermost scope publicly, so this looks at their own records; should a
+    future version keep them elsewhere, ``read`` sees no difference, and the damage shows only when the scope is left.
+    """
+
+    read: Callable[[Any], object]
+    holder: object
+
+    @classmethod
+    def current(cls, loop: Loop) -> ScopeMark:
+        """For the calling task."""
+        if loop.kind == "trio":
+            import trio
+
+            task = trio.lowlevel.current_task()
+            if hasattr(task, "_cancel_status"):
+                return cls(operator.attrgetter("_cancel_status"), task)
+        else:
+            with suppress(ImportError, KeyError, TypeError):
+                from anyio._backends._asyncio import _task_states  # noqa: PLC2701 - see above
+
+                task = asyncio.current_task()
+                if task is not None and hasattr(_task_states[task], "cancel_scope"):
+                    return cls(operator.attrgetter("cancel_scope"), _task_states[task])
+        return cls(_no_difference, None)
+
+
+def _no_difference(_holder: object) -> object:
+    return None
+
+
+def is_cancelled_here() -> bool:
+    """Is the calling task inside a cancelled scope, so that its next checkpoint raises?"""
+    return anyio.current_effective_deadline() == -math.inf

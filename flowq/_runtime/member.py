@@ -1,0 +1,142 @@
+"""This worker's membership: who it is for the server now, until when, and what must happen when that ends.
+
+A worker lives through several memberships; each has a fresh id and a lease of its own. The order at the end of one (LEASE.md
+§2.9): nothing starts any more, limited bodies are cancelled, and only when they have left does the worker join again, naming
+its former id; bodies of lanes that may outlive a lease go on and are kept by the new member.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from os import getpid
+
+import attrs
+
+from flowq._core.lease import Lease
+from flowq._model import Delivery, LanePolicy, LeaseTimes
+from flowq._runtime.floor import NO_LEASE, Floor
+from flowq._runtime.keeper import Keeper
+from flowq.backends.protocol import Backend, MemberFacts, Standing
+
+PATIENCE = 2.0
+"""In TTLs: how long after its lease a worker waits for limited bodies to leave before it joins again all the same. By then their
+entries are adoptable by everybody, whatever it says."""
+
+
+def member_facts(concurrency: int, backend: str) -> MemberFacts:
+    """What this process says of itself."""
+    try:
+        ours = version("trio-flowq")
+    except PackageNotFoundError:  # a source tree that was not installed
+        ours = "0+unknown"
+    return MemberFacts(socket.gethostname(), getpid(), ours, concurrency, backend)
+
+
+class Member:
+    """See the module. ``standing`` goes with every call; ``over`` says that there is no membership now."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        floor: Floor,
+        keeper: Keeper,
+        facts: MemberFacts,
+        lanes: Mapping[str, LanePolicy],
+        ttl: float,
+    ) -> None:
+        self._backend = backend
+        self._floor = floor
+        self._keeper = keeper
+        self._facts = facts
+        self._lanes = lanes
+        self._times = LeaseTimes.of(ttl)
+        self.standing = Standing("", 0, "", 0)
+        self.generation = -1
+        """Of the backend, when this membership was last confirmed."""
+        self.must_confirm = False
+        """Something may differ between the server and ``known``: no claim, mine or settle before it has been confirmed."""
+        self.over = True
+        self._over_since = 0.0
+
+    async def join(self) -> float:
+        """Become a member, the first time or again. Returns the seconds of quarantine.
+
+        Raises:
+            ConfigurationError, ServerError: see ``Fleet.join``.
+        """
+        floor, old = self._floor, self.standing.member
+        generation, sent_at = self._backend.generation, floor.loop.now()
+        keep = list(floor.known.values())
+        joined = await self._backend.fleet.join(
+            self._facts, self._lanes, ttl=self._times.ttl, old=old or None, keep=keep if old else ()
+        )
+        kept = set(joined.kept)
+        stay = [delivery for delivery in floor.known.values() if delivery.fence in kept]
+        floor.drop([delivery for delivery in floor.known.values() if delivery.fence not in kept])
+        for delivery in stay:
+            delivery.epoch = joined.epoch
+        self.generation, self.must_confirm, self.over = generation, False, False
+        self.standing = Standing(joined.member, 0, joined.epoch, self.standing.fence)
+        floor.lease = Lease.begin(self._times, sent_at)
+        self._keeper.watch_over(floor.lease, self.standing)
+        return joined.quarantine
+
+    def confirmed(self, epoch: str, fences: list[int], sent_at: float) -> int:
+        """Take the server's word for what is ours; the rest is dropped. Returns how many bodies are cancelled by that."""
+        floor = self._floor
+        ours = set(fences)
+        cancelled = floor.drop([d for d in floor.known.values() if d.fence not in ours])
+        for delivery in floor.known.values():
+            delivery.epoch = epoch
+        self.standing = attrs.evolve(self.standing, epoch=epoch)
+        floor.lease.confirmed(sent_at, floor.loop.now())
+        self._keeper.watch_over(floor.lease, self.standing)
+        return cancelled
+
+    def next_session(self) -> Standing:
+        """Older sessions' claims are refused from the next ``mine`` on."""
+        self.standing = attrs.evolve(self.standing, session=self.standing.session + 1)
+        self._keeper.watch_over(self._floor.lease, self.standing)
+        return self.standing
+
+    def seen_fence(self, fence: int) -> None:
+        if fence > self.standing.fence:
+            standing = self.standing
+            self.standing = Standing(standing.member, standing.session, standing.epoch, fence)
+            self._keeper.standing = self.standing
+
+    def lapse(self, why: str) -> None:
+        """The membership is over: the server said so, or its deadline passed. Does nothing the second time."""
+        if self.over:
+            self._floor.drop(list(self._floor.ready))
+            return
+        floor = self._floor
+        lease, now = floor.lease, floor.loop.now()
+        self.over, self._over_since = True, now
+        lease.lost(now)
+        cancelled = floor.lose_lease()
+        self._keeper.poke()
+        floor.events.say(
+            logging.ERROR, "lease.lost", "this worker lost its lease (%s): %d bodies cancelled, %d jobs kept; it joins again",
+            why, cancelled, len(floor.known), why=why, bodies=cancelled, kept=len(floor.known),
+        )  # fmt: skip
+        floor.turn.set()
+
+    def lapse_of(self, lease: Lease, why: str) -> None:
+        """The same, if it is still this lease that is in force (the keeper's word comes late)."""
+        if self._floor.lease is lease and lease is not NO_LEASE:
+            self.lapse(why)
+
+    def must_wait(self, now: float) -> float:
+        """Seconds for which joining again must wait, because limited bodies have not left yet; 0: it may be done now."""
+        if not self._floor.limited_bodies():
+            return 0.0
+        return max(0.0, self._over_since + PATIENCE * self._times.ttl - now)
+
+    @property
+    def known(self) -> list[Delivery]:
+        """Everything that this worker answers for: running, unstarted, unsent."""
+        return list(self._floor.known.values())

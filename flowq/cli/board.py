@@ -1,0 +1,135 @@
+"""What a supervisor and its worker processes tell each other without a message: a directory of small shared files.
+
+    <base>/flowq-<uid>/<supervisor's pid>/
+        <n>.pulse       worker process n writes, the supervisor reads: is its event loop turning, is it consuming?
+        <n>.deadlines   see ``flowq._runtime.overrun``: when must limited bodies be gone?
+        health.sock     the supervisor answers ``flowq health`` here
+
+The base is in memory where the machine has such a place, so that no write ever waits for a disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import shutil
+import stat
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Self
+
+import attrs
+
+from flowq._errors import ConfigurationError
+
+_PULSE: Final = struct.Struct("<ddII")
+_LOADED, _CONSUMING, _DRAINING = 1, 2, 4
+
+
+def clock() -> float:
+    """Seconds that run on through a suspend, the same for all processes of the machine."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+@attrs.frozen
+class Pulse:
+    """What a worker process last said of itself. Times are ``clock()``; 0: never."""
+
+    at: float = 0.0
+    polled_at: float = 0.0
+    """When it last claimed, or asked for work."""
+    running: int = 0
+    """Bodies."""
+    loaded: bool = False
+    """The app was imported."""
+    consuming: bool = False
+    """It is a member of the fleet."""
+    draining: bool = False
+
+
+class PulseFile:
+    """One worker process' file; both sides map it."""
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        fd = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_TRUNC if create else 0), 0o600)
+        try:
+            if create:
+                os.ftruncate(fd, _PULSE.size)
+            self._map = mmap.mmap(fd, _PULSE.size)
+        finally:
+            os.close(fd)
+        self.path = path
+
+    def write(self, pulse: Pulse) -> None:
+        """Say it."""
+        flags = _LOADED * pulse.loaded | _CONSUMING * pulse.consuming | _DRAINING * pulse.draining
+        _PULSE.pack_into(self._map, 0, pulse.at, pulse.polled_at, flags, pulse.running)
+
+    def read(self) -> Pulse:
+        """What was said last."""
+        at, polled_at, flags, running = _PULSE.unpack_from(self._map, 0)
+        return Pulse(at, polled_at, running, bool(flags & _LOADED), bool(flags & _CONSUMING), bool(flags & _DRAINING))
+
+    def close(self) -> None:
+        self._map.close()
+
+
+def base_dir() -> Path:
+    """This user's directory for supervisors: ``FLOWQ_RUN_DIR``, else in /dev/shm, else where temporary files go.
+
+    Raises:
+        ConfigurationError: it cannot be made, or others can write to it.
+    """
+    named = os.environ.get("FLOWQ_RUN_DIR")
+    shm = Path("/dev/shm")  # noqa: S108 -- checked below to be ours alone
+    parent = Path(named) if named else shm if os.access(shm, os.W_OK) else Path(tempfile.gettempdir())
+    base = parent / f"flowq-{os.getuid()}"
+    try:
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = base.lstat()
+    except OSError as error:
+        raise ConfigurationError(
+            f"flowq needs a small directory that it can write, and {base} is not ({error.strerror}): set FLOWQ_RUN_DIR"
+        ) from error
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o022:
+        raise ConfigurationError(f"{base} is not a directory that only this user can write: remove it, or set FLOWQ_RUN_DIR")
+    return base
+
+
+class RunDir:
+    """One supervisor's directory, made now and removed by ``close``. What dead supervisors left behind is removed first."""
+
+    def __init__(self) -> None:
+        base = base_dir()
+        for pid, path in supervisors(base):
+            if not alive(pid):
+                shutil.rmtree(path, ignore_errors=True)
+        self.path = base / str(os.getpid())
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(mode=0o700)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def supervisors(base: Path) -> Iterator[tuple[int, Path]]:
+    """The directories of supervisors, dead ones among them."""
+    for path in sorted(base.iterdir()):
+        if path.name.isdigit():
+            yield int(path.name), path
+
+
+def alive(pid: int) -> bool:
+    """There is a process of this id (not necessarily the one that was meant)."""
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True

@@ -1,0 +1,78 @@
+"""How things are written for people: durations, counts, ids, one console."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PREVIEW = 60
+"""Characters of a job's arguments in a list."""
+
+
+def console() -> Console:
+    """Standard output; without colour if it is no terminal or NO_COLOR is set."""
+    return Console(highlight=False)
+
+
+def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
+    """A table in the house's style; the columns named in ``right`` hold numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold", header_style="dim")
+    return made
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere: no control characters, so that no job can write to the terminal as it likes."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def plain(text: str, style: str = "") -> Text:
+    """A cell whose text is taken as it is: no markup."""
+    return Text(printable(text), style=style)
+
+
+def seconds(value: float | None) -> str:
+    """A duration, as short as it can be read."""
+    if value is None:
+        return "-"
+    sign, value = ("-" if value < 0 else ""), abs(value)
+    if value < 10:
+        return f"{sign}{value:.1f}s"
+    if value < 120:
+        return f"{sign}{value:.0f}s"
+    if value < 7200:
+        return f"{sign}{value / 60:.0f}m"
+    return f"{sign}{value / 3600:.0f}h" if value < 172_800 else f"{sign}{value / 86_400:.0f}d"
+
+
+def rate(per_second: float) -> str:
+    """A rate in the unit in which it is a number to be read."""
+    if per_second == 0:
+        return "-"
+    return f"{per_second:.1f}/s" if per_second >= 0.1 else f"{per_second * 60:.1f}/min"
+
+
+def moment(unix: float) -> str:
+    """A moment in local time."""
+    return f"{datetime.datetime.fromtimestamp(unix, datetime.UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def arguments(envelope: Mapping[str, Any] | None, *, length: int = PREVIEW) -> str:
+    """A job's arguments as in a call, cut to ``length``."""
+    if envelope is None:
+        return "(cannot be read)"
+    parts = [_json(value) for value in envelope.get("args", [])]
+    parts += [f"{name}={_json(value)}" for name, value in dict(envelope.get("kwargs", {})).items()]
+    text = printable(f"({', '.join(parts)})")
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

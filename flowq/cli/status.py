@@ -1,0 +1,283 @@
+"""``flowq status`` and ``flowq apps``: what is there, read from the keys alone."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import attrs
+import msgspec
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from flowq.backends.redis import admin
+from flowq.backends.redis.views import VIEW_VERSION, Snapshot, TypeView, as_json
+from flowq.cli import show
+from flowq.cli.exits import Exit
+from flowq.cli.target import AsJson, Name, Namespace, Url, address_of, the_app
+
+WATCH_EVERY: Final = 1.0
+"""Seconds."""
+
+
+def status(
+    name: Name = None,
+    url: Url = None,
+    namespace: Namespace = None,
+    *,
+    json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again every second.")] = False,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Exit 1 unless it holds, for example 'oldest_waiting<60', 'resize.ready<=1000', 'workers>=2'; may be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Types and workers of an app: what waits, what runs, who runs it. Needs no code of the app."""
+    checks = [parse_check(text) for text in check or ()]
+    with the_app(name, url, namespace) as found:
+        if watch:
+            _watch(found, json=json)
+        snapshot = found.snapshot()
+        if json:
+            print(as_line(snapshot))
+        elif not checks:
+            show.console().print(render(snapshot))
+        failed = [c for c in checks if not c.holds(snapshot)]
+        for one in checks:
+            value = one.value(snapshot)
+            if not json:
+                print(f"{'FAILED' if one in failed else 'ok':6} {one.text}   (is {'none' if value is None else f'{value:g}'})")
+    if failed:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _watch(found: admin.Admin, *, json: bool) -> None:
+    try:
+        if json:
+            while True:
+                print(as_line(found.snapshot()), flush=True)
+                time.sleep(WATCH_EVERY)
+        with Live(render(found.snapshot()), console=show.console(), auto_refresh=False, screen=False) as live:
+            while True:
+                time.sleep(WATCH_EVERY)
+                live.update(render(found.snapshot()), refresh=True)
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.OK) from None
+
+
+def as_line(snapshot: Snapshot) -> str:
+    """The snapshot as one line of versioned JSON."""
+    return msgspec.json.encode({"version": VIEW_VERSION, "app": msgspec.Raw(as_json(snapshot))}).decode()
+
+
+def list_apps(url: Url = None, *, json: AsJson = False) -> None:
+    """Every app that has keys on a server."""
+    address = address_of(url)
+    rows = admin.apps(address)
+    if json:
+        print(msgspec.json.encode([msgspec.Raw(as_json(row)) for row in rows]).decode())
+        return
+    made = show.table(None, "app", "namespace", "workers", "types", right=("workers", "types"))
+    for row in rows:
+        made.add_row(row.name, row.namespace or "", str(row.workers), str(row.types))
+    show.console().print(made if rows else f"{address} has no app of flowq yet")
+
+
+# --- for people ---------------------------------------------------------------------------------------------------------
+
+
+def render(snapshot: Snapshot) -> RenderableType:
+    """The whole page."""
+    return Group(_head(snapshot), Text(), _types(snapshot), Text(), _workers(snapshot), *_notes(snapshot))
+
+
+def _head(s: Snapshot) -> Text:
+    server = s.server
+    memory = f"{server.used_memory / 1e6:.0f} MB"
+    if server.memory_percent is not None:
+        memory += f" ({server.memory_percent} % of maxmemory)"
+    name = f"{s.name}@{s.namespace}" if s.namespace else s.name
+    ttl = "no worker has ever joined" if s.lease_ttl is None else f"lease {s.lease_ttl:g}s"
+    text = Text(f"{name}", style="bold")
+    text.append(
+        f"   {server.kind} {server.version}, {memory}, persistence {server.persistence}, {server.eviction}   {ttl}",
+        style="default",
+    )
+    if s.quarantine > 0:
+        text.append(f"\nquarantine: the server forgot, limited types start nothing for {s.quarantine:.1f}s", style="bold yellow")
+    return text
+
+
+def _types(s: Snapshot) -> RenderableType:
+    made = show.table(
+        None,
+        *("type", "ready", "oldest", "running", "limit", "delayed", "next due", "dead", "done", "failed", "running by"),
+        right=("ready", "oldest", "running", "delayed", "next due", "dead", "done", "failed"),
+    )
+    hosts = {w.member: f"{w.host}:{w.pid}" for w in s.workers}
+    for t in s.types:
+        by = ", ".join(f"{hosts.get(m, m[:8])}×{n}" for m, n in t.running_by.items())
+        if t.orphaned:
+            by += f"{', ' if by else ''}dead×{t.orphaned}"
+        made.add_row(
+            show.plain(t.name, "bold"),
+            str(t.ready),
+            show.seconds(t.oldest_waiting),
+            str(t.running),
+            _limit(t),
+            f"{t.delayed}{'+' if t.delayed_at_least else ''}",
+            show.seconds(t.next_due),
+            Text(f"{t.dead}{'+' if t.dead_at_least else ''}", style="red" if t.dead else ""),
+            show.rate(t.per_second("succeeded")),
+            show.rate(t.per_second("dead") + t.per_second("retried")),
+            show.plain(by),
+        )
+    return made if s.types else Text("no type was ever served or submitted to")
+
+
+def _limit(t: TypeView) -> Text:
+    says = "∞" if t.limit is None else str(t.limit)
+    if t.paused:
+        kept = t.override if t.override is not None else next(iter(t.declared), None)
+        return Text(f"paused ({'∞' if kept is None else kept})", style="yellow")
+    if t.override is not None:
+        declared = "/".join("∞" if d is None else str(d) for d in t.declared) or "?"
+        return Text(f"{says} (set; code: {declared})")
+    if t.disagreement:
+        return Text(f"{says} (code: {'/'.join('∞' if d is None else str(d) for d in t.declared)})", style="yellow")
+    return Text(says)
+
+
+def _workers(s: Snapshot) -> RenderableType:
+    if not s.workers:
+        return Text("no workers", style="yellow")
+    made: Table = show.table(
+        None,
+        *("worker", "host", "pid", "version", "loop", "lease left", "up", "running", "of", "serves"),
+        right=("pid", "lease left", "up", "running", "of"),
+    )
+    for w in s.workers:
+        served = ", ".join(w.lanes[:6]) + (f" and {len(w.lanes) - 6} more" if len(w.lanes) > 6 else "")
+        made.add_row(
+            w.member[:8],
+            show.plain(w.host),
+            str(w.pid),
+            show.plain(w.version),
+            show.plain(w.backend),
+            show.seconds(w.lease_left) if w.alive else Text("ended", style="red"),
+            show.seconds(w.age),
+            str(w.running),
+            str(w.concurrency),
+            show.plain(served),
+        )
+    return made
+
+
+def _notes(s: Snapshot) -> list[Text]:
+    notes: list[str] = []
+    for t in s.types:
+        if t.unserved:
+            notes.append(f"{t.name}: nobody serves it; its {t.ready + t.orphaned + t.delayed} jobs wait for a worker that has its code")
+        if t.disagreement and not t.paused and t.override is None:
+            notes.append(f"{t.name}: live workers declare different limits; the least holds")
+        if t.next_due is not None and t.next_due < -5 and t.served_by:
+            notes.append(f"{t.name}: a delayed job is overdue by {show.seconds(-t.next_due)}: no worker is calling Redis")
+        if t.longest and t.longest.seconds > 3600:
+            notes.append(f"{t.name}: {t.name}:{t.longest.job} has been running for {show.seconds(t.longest.seconds)}")
+    if s.server.eviction != "noeviction":
+        notes.append(f"maxmemory-policy is {s.server.eviction}: Redis may delete jobs; set noeviction")
+    if not s.server.aof:
+        notes.append("Redis writes no append-only file: a crash of it loses jobs")
+    if s.server.memory_percent is not None and s.server.memory_percent >= 80:
+        notes.append(f"Redis memory is {s.server.memory_percent} % full; at 100 % producers are refused")
+    if s.workers and not any(w.alive for w in s.workers):
+        notes.append("no worker is alive; the lease clock only moves when somebody calls")
+    return [Text(), *(show.plain(f"! {note}", "yellow") for note in notes)] if notes else []
+
+
+# --- for machines -------------------------------------------------------------------------------------------------------
+
+_CHECK: Final = re.compile(r"\s*(?:(?P<type>[A-Za-z0-9_.-]+)\.)?(?P<what>[a-z_]+)\s*(?P<op><=|>=|==|!=|<|>)\s*(?P<number>-?\d+(?:\.\d+)?)\s*")
+_COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+}
+_OF_TYPES: Final[dict[str, tuple[str, Callable[[TypeView], float | None]]]] = {
+    "ready": ("sum", lambda t: t.ready),
+    "running": ("sum", lambda t: t.running),
+    "delayed": ("sum", lambda t: t.delayed),
+    "dead": ("sum", lambda t: t.dead),
+    "orphaned": ("sum", lambda t: t.orphaned),
+    "oldest_waiting": ("max", lambda t: t.oldest_waiting),
+    "overdue": ("max", lambda t: None if t.next_due is None else max(0.0, -t.next_due)),
+    "longest_running": ("max", lambda t: t.longest.seconds if t.longest else None),
+    "done_per_second": ("sum", lambda t: t.per_second("succeeded")),
+    "failed_per_second": ("sum", lambda t: t.per_second("dead") + t.per_second("retried")),
+    "crashed": ("sum", lambda t: t.recent.get("crashed", 0)),
+    "unserved": ("sum", lambda t: int(t.unserved)),
+    "served_by": ("min", lambda t: t.served_by),
+}
+_OF_APP: Final[dict[str, Callable[[Snapshot], float | None]]] = {
+    "workers": lambda s: sum(w.alive for w in s.workers),
+    "quarantine": lambda s: s.quarantine,
+    "memory_percent": lambda s: s.server.memory_percent,
+}
+
+
+@attrs.frozen
+class Check:
+    """One expression of ``--check``. A figure that there is none of (nothing waits, no maxmemory) counts as 0."""
+
+    text: str
+    type: str | None
+    what: str
+    op: str
+    number: float
+
+    def value(self, snapshot: Snapshot) -> float | None:
+        """The figure. Over all types: the sum, or the worst.
+
+        Raises:
+            typer.BadParameter: there is no such type.
+        """
+        if self.what in _OF_APP:
+            return _OF_APP[self.what](snapshot)
+        how, read = _OF_TYPES[self.what]
+        types = [t for t in snapshot.types if self.type in (None, t.name)]
+        if not types and self.type is not None:
+            raise typer.BadParameter(f"{self.text!r}: the app has no type {self.type!r}")
+        values = [v for t in types if (v := read(t)) is not None]
+        if not values:
+            return None
+        combine: Any = {"sum": sum, "max": max, "min": min}[how]
+        return float(combine(values))
+
+    def holds(self, snapshot: Snapshot) -> bool:
+        return _COMPARE[self.op](self.value(snapshot) or 0.0, self.number)
+
+
+def parse_check(text: str) -> Check:
+    """Read ``[TYPE.]WHAT OP NUMBER``.
+
+    Raises:
+        typer.BadParameter: it cannot be understood; the message lists what can be asked.
+    """
+    found = _CHECK.fullmatch(text)
+    known = {**_OF_TYPES, **_OF_APP}
+    if found is None or found["what"] not in known or (found["type"] and found["what"] in _OF_APP):
+        raise typer.BadParameter(
+            f"{text!r}: write [TYPE.]WHAT OP NUMBER, WHAT one of {', '.join(sorted(known))} (the last word's unit is seconds where it "
+            f"is a duration), OP one of < <= > >= == !="
+        )
+    return Check(text.strip(), found["type"], found["what"], found["op"], float(found["number"]))

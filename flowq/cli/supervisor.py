@@ -1,0 +1,365 @@
+"""The parent of ``flowq run``: starts worker processes, watches them, ends them. It imports no user code and runs no event loop.
+
+- A worker process that died is started again with backoff; five deaths within a minute end the supervisor, so that whoever runs
+  it sees a crash loop. Ends that a restart would only repeat (an import error, a wrong password) end it at once.
+- A worker process whose published lease deadline has passed with limited bodies in it is killed, whatever it is doing: C code that
+  holds the GIL, or a SIGSTOP. Its whole process group goes, so that programs which bodies have started go with it.
+- SIGTERM, SIGINT and SIGHUP are passed on as "drain"; the second one skips the grace, the third one kills. Whoever is left after
+  ``grace + cancel_grace + 5`` seconds is killed.
+- As process 1 of a container it also reaps the orphans that end up with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from flowq._runtime import overrun
+from flowq.cli import board
+from flowq.cli.exits import FATAL, Exit, worst
+from flowq.cli.probes import Probes, Report
+from flowq.cli.restarts import Deaths, Restarts
+from flowq.cli.settings import RunSettings, send
+
+logger = logging.getLogger("flowq.supervisor")
+
+TICK: Final = 0.1
+"""Seconds between two looks at the published deadlines: a kill is at most this late, and what the machine adds."""
+IDLE_POLL: Final = 15.0
+"""Seconds without a claim or a question for work after which a worker process does not count as ready."""
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@attrs.define(eq=False)
+class Child:
+    """One place for a worker process: its process now, if there is one, and what is kept over restarts."""
+
+    index: int
+    pulse: board.PulseFile
+    deadlines: overrun.DeadlineFile
+    restarts: Restarts = attrs.field(factory=Restarts)
+    process: subprocess.Popen[bytes] | None = None
+    lifeline: int = -1
+    started: float = 0.0
+    restart_at: float | None = None
+    killed_for: str = ""
+    """Why the supervisor itself killed it; empty: it did not."""
+    code: int | None = None
+    """How it ended for good."""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid if self.process else 0
+
+
+class Supervisor:
+    """Runs ``settings`` in ``processes`` worker processes until it is told to stop, or they end.
+
+    Args:
+        settings: what each of them is told.
+        processes: how many.
+        run_dir: see ``board``.
+        health_port: of the probes; None: only the unix socket.
+        command: starts a worker process; the pipe's number is appended. For tests.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        *,
+        processes: int,
+        run_dir: Path,
+        health_port: int | None = None,
+        command: tuple[str, ...] = (sys.executable, "-m", "flowq.cli.child"),
+    ) -> None:
+        self._settings = settings
+        self._command = command
+        self._children = [
+            Child(
+                i,
+                board.PulseFile(run_dir / f"{i}.pulse", create=True),
+                overrun.DeadlineFile.create(run_dir / f"{i}.deadlines"),
+            )
+            for i in range(processes)
+        ]
+        self._by_pid: dict[int, Child] = {}
+        self._deaths = Deaths()
+        self._signals = 0
+        self._signals_handled = 0
+        self._stop_at: float | None = None
+        self._final: int | None = None
+        self.probes = Probes(self.report, port=health_port, path=run_dir / "health.sock")
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> int:
+        """Supervise; returns the exit code. Call it from the main thread: signals, and the children's fate, hang on it."""
+        undo = self._take_signals()
+        self.probes.register(self._selector)
+        try:
+            self._start(self._children[0])
+            others = self._children[1:]
+            while not self._done(others):
+                if others and (self._stopping or self._children[0].pulse.read().loaded):
+                    # the first one has shown that the app can be imported: an import error is told once
+                    for child in others if not self._stopping else ():
+                        self._start(child)
+                    others = []
+                self._wait()
+                self._reap()
+                self._obey()
+                self._look()
+            return self._exit_code()
+        finally:
+            self._kill_all("the supervisor ends")
+            self.probes.close()
+            undo()
+
+    # --- the loop's parts -------------------------------------------------------------------------------------------------
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop_at is not None
+
+    def _done(self, others: list[Child]) -> bool:
+        started = [c for c in self._children if c not in others]
+        if self._by_pid:
+            return False
+        return self._stopping or all(c.code is not None for c in started)
+
+    def _wait(self) -> None:
+        for key, _ in self._selector.select(TICK):
+            if key.data is self.probes:
+                self.probes.handle(key.fileobj)
+            elif isinstance(key.fileobj, socket.socket):
+                key.fileobj.recv(4096)
+        self.probes.expire()
+
+    def _look(self) -> None:
+        """Kill who has overrun its lease, or its time to stop; start again who has waited long enough."""
+        now = time.monotonic()
+        for child in self._by_pid.values():
+            if not child.killed_for and (bodies := child.deadlines.overdue(board.clock())):
+                self._kill(child, f"its lease ended with {bodies} limited bodies in it")
+        if self._stop_at is not None and now >= self._stop_at:
+            self._kill_all(f"it did not end within {self._settings.patience:g} s")
+        for child in self._children:
+            if child.restart_at is not None and now >= child.restart_at and not self._stopping:
+                child.restart_at = None
+                self._start(child)
+                logger.info(
+                    "worker process %d is started again as %d",
+                    child.index,
+                    child.pid,
+                    extra={"event": "child.restarted", "facts": {"index": child.index, "child": child.pid}},
+                )
+
+    def _obey(self) -> None:
+        while self._signals_handled < self._signals:
+            self._signals_handled += 1
+            if self._signals_handled == 1:
+                logger.info(
+                    "stopping: %d worker processes drain for up to %g s; a second signal skips that",
+                    len(self._by_pid),
+                    self._settings.grace,
+                    extra={"event": "supervisor.stopping"},
+                )
+                self._stop(self._settings.patience)
+            elif self._signals_handled == 2:
+                logger.info("second signal: the grace is skipped", extra={"event": "supervisor.stopping"})
+                self._stop(self._settings.patience - self._settings.grace)
+            else:
+                self._kill_all("third signal")
+
+    def _stop(self, patience: float) -> None:
+        self._stop_at = time.monotonic() + patience
+        for child in self._by_pid.values():
+            self._signal(child, signal.SIGTERM)
+
+    # --- processes --------------------------------------------------------------------------------------------------------
+
+    def _start(self, child: Child) -> None:
+        child.pulse.write(board.Pulse())
+        child.deadlines.clear()
+        child.killed_for = ""
+        read, write = os.pipe()
+        try:
+            child.process = subprocess.Popen(
+                [*self._command, str(read)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(read,),
+                # of its own: Ctrl-C in the terminal is told to the supervisor only, which drains
+                process_group=0,
+                env={
+                    **os.environ,
+                    overrun.ENV: str(child.deadlines.path),
+                    "FLOWQ_PULSE": str(child.pulse.path),
+                },
+            )
+        finally:
+            os.close(read)
+        child.lifeline = write
+        child.started = time.monotonic()
+        self._by_pid[child.process.pid] = child
+        send(msgspec.structs.replace(self._settings, index=child.index, supervisor=os.getpid()), write)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = self._by_pid.pop(pid, None)
+            if child is not None:  # else an orphan that process 1 has inherited
+                self._ended(child, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, child: Child, code: int) -> None:
+        assert child.process is not None
+        child.process.returncode = code  # it was reaped here, so Popen must not try to
+        inside = child.pulse.read().running
+        os.close(child.lifeline)
+        lived = time.monotonic() - child.started
+        if self._stopping and code == -signal.SIGTERM:
+            code = Exit.OK  # told to stop before it had begun
+        self._tell(child, code, inside)
+        if self._stopping or (self._settings.burst and code in {Exit.OK, Exit.CUT_OFF, Exit.BURST_DEAD}):
+            child.code = Exit.FAILED if code < 0 else code
+            return
+        if code in FATAL or (self._settings.burst and code == Exit.UNAVAILABLE):
+            child.code = code
+            self._give_up(code)
+        elif code != Exit.OK and self._deaths.count(time.monotonic()):
+            child.code = Exit.CRASH_LOOP
+            logger.critical(
+                "five worker processes died within a minute: giving up",
+                extra={"event": "supervisor.gave_up"},
+            )
+            self._give_up(Exit.CRASH_LOOP)
+        else:
+            child.restart_at = time.monotonic() + child.restarts.wait(lived)
+
+    def _tell(self, child: Child, code: int, inside: int) -> None:
+        facts: dict[str, Any] = {"index": child.index, "child": child.pid, "bodies": inside}
+        if code < 0:
+            name = signal.Signals(-code).name
+            why = child.killed_for or ("by somebody else: the kernel's OOM killer?" if code == -signal.SIGKILL else "")
+            facts |= {"signal": name, "why": why, "oom": code == -signal.SIGKILL and not child.killed_for}
+            logger.error(
+                "worker process %d (%d) was killed by %s with %d bodies in it%s",
+                child.index,
+                child.pid,
+                name,
+                inside,
+                f": {why}" if why else "",
+                extra={"event": "child.killed", "facts": facts},
+            )
+        elif code != Exit.OK and not (self._stopping and code == Exit.CUT_OFF):
+            logger.log(
+                logging.WARNING if code in {Exit.BURST_DEAD, Exit.CUT_OFF} else logging.ERROR,
+                "worker process %d (%d) ended with exit code %d",
+                child.index,
+                child.pid,
+                code,
+                extra={"event": "child.ended", "facts": facts | {"code": code}},
+            )
+
+    def _give_up(self, code: int) -> None:
+        if self._final is None:
+            self._final = code
+        if not self._stopping:
+            self._stop(self._settings.patience)
+
+    def _kill(self, child: Child, why: str) -> None:
+        child.killed_for = child.killed_for or why
+        self._signal(child, signal.SIGKILL)
+
+    def _kill_all(self, why: str) -> None:
+        for child in list(self._by_pid.values()):
+            self._kill(child, why)
+
+    def _signal(self, child: Child, number: signal.Signals) -> None:
+        """Not reaped yet, so the id is still its own. SIGKILL goes to its whole group: what bodies have started ends too."""
+        if number is signal.SIGKILL:
+            try:
+                os.killpg(child.pid, number)
+            except ProcessLookupError:
+                pass  # between fork and setpgid, or only a zombie is left
+            else:
+                return
+        try:
+            os.kill(child.pid, number)
+        except ProcessLookupError:
+            return
+
+    # --- what is said of it -----------------------------------------------------------------------------------------------
+
+    def _exit_code(self) -> int:
+        codes = [c.code for c in self._children if c.code is not None]
+        return worst([*codes, *([self._final] if self._final is not None else [])])
+
+    def report(self) -> Report:
+        """What the probes answer now."""
+        now = board.clock()
+        rows: list[dict[str, Any]] = []
+        live = True
+        ready = False
+        for child in self._children:
+            pulse = child.pulse.read()
+            runs = child.process is not None and child.process.pid in self._by_pid
+            stalled = runs and pulse.at > 0 and now - pulse.at > self._settings.max_loop_stall
+            consuming = runs and pulse.consuming and not pulse.draining and now - pulse.polled_at < IDLE_POLL
+            live = live and not stalled
+            ready = ready or consuming
+            rows.append(
+                {
+                    "index": child.index,
+                    "pid": child.pid if runs else None,
+                    "pulse_age": round(now - pulse.at, 3) if pulse.at else None,
+                    "polled_age": round(now - pulse.polled_at, 3) if pulse.polled_at else None,
+                    "running": pulse.running,
+                    "consuming": consuming,
+                }
+            )
+        return Report(live, ready and not self._stopping, {"pid": os.getpid(), "draining": self._stopping, "workers": rows})
+
+    def _take_signals(self) -> Callable[[], None]:
+        ours, wakeup = socket.socketpair()
+        ours.setblocking(False)
+        wakeup.setblocking(False)
+        self._selector.register(ours, selectors.EVENT_READ)
+        before_fd = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        before: dict[signal.Signals, Any] = {}
+
+        def note(number: int, frame: FrameType | None) -> None:
+            del number, frame
+            self._signals += 1
+
+        for number in _STOP_SIGNALS:
+            # nohup has it ignored, and that shall stay
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, note)
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+
+        def undo() -> None:
+            signal.set_wakeup_fd(before_fd)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._selector.close()
+            ours.close()
+            wakeup.close()
+
+        return undo

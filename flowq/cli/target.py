@@ -1,0 +1,87 @@
+"""Which app on which server a command means: ``-n NAME -u URL --namespace NS``, or what ``FLOWQ_…`` says, without the app's code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowq._errors import BadURL, ConfigurationError, NoServer
+from flowq._settings import resolve
+from flowq.backends.redis.admin import Admin, apps, open_admin
+from flowq.backends.redis.url import Address, parse_url
+
+Name = Annotated[
+    str | None,
+    typer.Option("-n", "--name", help="The app's name, as in App(name). Not needed if the server holds one app. [env: FLOWQ_NAME]"),
+]
+Url = Annotated[
+    str | None,
+    typer.Option("-u", "--url", help="Where Redis is: redis://, rediss://, unix://, embedded://DIR. [env: FLOWQ_URL]"),
+]
+Namespace = Annotated[str | None, typer.Option("--namespace", help="The app's namespace. [env: FLOWQ_NAMESPACE]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def address_of(url: str | None) -> Address:
+    """The server that a command means.
+
+    Raises:
+        NoServer, BadURL: there is none, or it cannot be understood.
+    """
+    said: str | None = resolve("url", argument=url).value
+    if not said:
+        raise NoServer("no server was named: pass -u redis://host:port/0, or set FLOWQ_URL")
+    if said.startswith("embedded://"):
+        return _embedded(said.removeprefix("embedded://"))
+    if said.startswith("memory://"):
+        raise BadURL("memory:// lives inside one process: only that process can look at it")
+    return parse_url(said)
+
+
+def _embedded(directory: str) -> Address:
+    if not directory:
+        raise BadURL("embedded:// without a directory is private to the process that started it: name its directory, embedded://DIR")
+    from flowq.backends.redis.embedded import socket_path
+
+    socket = socket_path(Path(directory).expanduser().resolve())
+    if not socket.exists():
+        raise ConfigurationError(f"no embedded server runs in {directory}: it lives as long as a worker or producer uses it")
+    return Address(path=str(socket))
+
+
+@contextmanager
+def the_app(name: str | None, url: str | None, namespace: str | None) -> Iterator[Admin]:
+    """The app that a command means; the server must have heard of it.
+
+    Raises:
+        ConfigurationError: no such app there, or several and none was named.
+    """
+    address = address_of(url)
+    name = name or os.environ.get("FLOWQ_NAME") or None
+    namespace = resolve("namespace", argument=namespace).value
+    if name is None:
+        name, namespace = _only_one(address, namespace)
+    with open_admin(address, name, namespace) as admin:
+        if not admin.exists():
+            shown = f"{name}@{namespace}" if namespace else name
+            raise ConfigurationError(f"{address} has no app {shown!r}{_others(address)}")
+        yield admin
+
+
+def _only_one(address: Address, namespace: str | None) -> tuple[str, str | None]:
+    found = [row for row in apps(address) if namespace is None or row.namespace == namespace]
+    if len(found) == 1:
+        return found[0].name, found[0].namespace
+    if not found:
+        raise ConfigurationError(f"{address} has no app of flowq{f' in namespace {namespace!r}' if namespace else ''} yet")
+    raise ConfigurationError(f"which app? name one with -n{_others(address)}")
+
+
+def _others(address: Address) -> str:
+    rows = [f"{row.name}@{row.namespace}" if row.namespace else row.name for row in apps(address)]
+    return f"; there are: {', '.join(rows)}" if rows else "; it has none of flowq's"

@@ -1,0 +1,385 @@
+"""A worker without a loop: what LEASE §2 demands of the runtime, as a machine that asks for requests and is told replies.
+
+No I/O and no clock: every method takes the time. Whoever drives it can lose a request, lose its reply, or hand over a reply late.
+The mutants patch this file's text: it is the rule, not only a test's helper.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any
+
+import attrs
+
+from flowq._model import (
+    Again,
+    Cancelled,
+    Dead,
+    Delivery,
+    Ended,
+    LanePolicy,
+    LeaseTimes,
+    Outcome,
+    Refusal,
+    Released,
+    Status,
+    Succeeded,
+    Want,
+)
+from flowq.backends.protocol import Standing
+from flowq.backends.redis import scripts
+
+TTL = 10_000
+"""Lease in ms. LeaseTimes makes of it: G 1667, margin 3500, renew every 1250."""
+TIMES = LeaseTimes.of(TTL / 1000)
+LOCAL = TTL - int(TIMES.margin * 1000)
+"""For how long after its sending a renewal keeps this worker's bodies alive."""
+RENEW_EVERY = int(TIMES.renew_every * 1000)
+UNWIND = 1500
+"""How long a cancelled body may still run: margin - G - a little for the watchdog."""
+CONCURRENCY = 3
+RECORD_TTL = 600_000
+
+
+@attrs.define(eq=False)
+class Body:
+    """One run of a job's function: what the promises are about."""
+
+    job: str
+    lane: str
+    entry: str
+    fence: int
+    limited: bool
+    owner: Member
+    life: str
+    started: int
+    stops: int | None = None
+    """When it surely runs no more; None: it runs."""
+    lease_ended: int | None = None
+    """Its member's life ended then, and it went on (unlimited lanes only)."""
+    bound: float = 0
+    """Largest limit of its lane that was in force while it ran."""
+
+    def runs(self, now: int) -> bool:
+        return self.stops is None or now < self.stops
+
+    def leased(self, now: int) -> bool:
+        """Does it run inside its lease? One that a stopped process cannot cancel is excused from its deadline on."""
+        until = self.owner.deadline if self.lease_ended is None else self.lease_ended
+        return self.runs(now) and now < until + UNWIND
+
+
+@attrs.define(eq=False)
+class Held:
+    """A delivery that this worker knows: waiting to start, running, or ended with its outcome not yet acknowledged."""
+
+    delivery: Delivery
+    limited: bool
+    envelope: dict[str, Any]
+    body: Body | None = None
+    ended: Ended | None = None
+
+
+@attrs.define(eq=False)
+class Request:
+    """What goes over the wire: one or two script calls in one write, and what the reply needs to be understood."""
+
+    kind: str
+    calls: list[tuple[str, scripts.Args]]
+    member: str
+    sent: int
+    ended: list[Ended] = attrs.Factory(list)
+    listed: list[Delivery] = attrs.Factory(list)
+    new_id: str = ""
+
+
+class Member:
+    """A worker process: its loop (one request at a time), its keeper, its watchdog and its bodies."""
+
+    def __init__(self, name: str, pool: str, lanes: Mapping[str, LanePolicy], start: Callable[[Body], None]) -> None:
+        self.name, self.pool, self.lanes, self._start_hook = name, pool, lanes, start
+        self._ids = count(1)
+        self._turn = 0
+        self.id = ""
+        self.old = ""
+        self.epoch = ""
+        self.session = 0
+        self.fence = 0
+        self.deadline = 0
+        self.renewed = 0
+        self.known: dict[int, Held] = {}
+        self.bodies: list[Body] = []
+        self.waiting: Request | None = None
+        self.greeted = self.confirmed = self.reconciled = False
+        self.short = False
+        """The last claim came up short: wait for a ring."""
+        self.refused: list[Refusal] = []
+        self.paused = self.cut = self.virgin_ok = False
+
+    def nonce(self) -> str:
+        return f"{self.name}n{next(self._ids)}"
+
+    def standing(self) -> Standing:
+        return Standing(member=self.id, session=self.session, epoch=self.epoch, fence=self.fence)
+
+    def running(self, now: int) -> list[Held]:
+        return [h for h in self.known.values() if h.body is not None and h.body.stops is None]
+
+    def room(self, now: int, lane: str | None = None) -> int:
+        """Free consumers: a cancelled body occupies its consumer until it has unwound."""
+        busy = sum(b.runs(now) for b in self.bodies if lane is None or b.lane == lane)
+        return (CONCURRENCY if lane is None else self.threads) - busy
+
+    threads = 2
+    """For lanes of sync tasks."""
+
+    # --- the loop: one request at a time
+
+    def request(self, now: int, extra: int = 0) -> Request | None:
+        """What the loop sends next; None: it cannot send anything now."""
+        self.watch(now)
+        if self.waiting is not None:
+            return None
+        if not self.greeted:
+            return self._ask("hello", now, [("hello", [self.nonce()])])
+        if not self.id:
+            return self._join(now)
+        if not self.confirmed:
+            listed = [h.delivery for h in self.known.values()]
+            return self._ask("confirm", now, [("confirm", scripts.confirm(self.standing(), self.nonce(), listed))], listed)
+        if not self.reconciled:
+            listed = [h.delivery for h in self.known.values()]
+            return self._ask("mine", now, [("mine", scripts.mine(self.standing(), listed))], listed)
+        return self._exchange(now, extra)
+
+    def _ask(
+        self, kind: str, now: int, calls: list[tuple[str, scripts.Args]], listed: list[Delivery] | None = None
+    ) -> Request:
+        self.waiting = Request(kind, calls, self.id, now, listed=listed or [])
+        return self.waiting
+
+    def _join(self, now: int) -> Request | None:
+        # joining with `old` hands its entries back at once: nobody may still run them
+        if any(b.limited and b.runs(now) for b in self.bodies):
+            return None
+        keep = [h.delivery for h in self.known.values()]
+        new = f"{self.name}.{next(self._ids)}"
+        args = scripts.join(
+            *(new, self.nonce()),
+            **{"ttl_ms": TTL, "virgin_ok": self.virgin_ok, "old": self.old, "pool": self.pool, "facts": b"{}"},
+            lanes=self.lanes,
+            keep=keep,
+        )
+        request = self._ask("join", now, [("join", args)], keep)
+        request.new_id = new
+        return request
+
+    def _exchange(self, now: int, extra: int) -> Request:
+        ended = [h.ended for h in self.known.values() if h.ended is not None]
+        unstarted = sum(h.body is None and h.ended is None for h in self.known.values())
+        want = Want(
+            room=max(0, self.room(now) - unstarted),
+            threads=max(0, self.room(now, "b")),
+            extra={"u": extra} if extra else {},
+        )
+        calls: list[tuple[str, scripts.Args]] = []
+        if ended:
+            args, ended = scripts.settle(self.standing(), ended, want.room > 0)
+            calls.append(("settle", args))
+        self._turn += 1
+        calls.append(("claim", scripts.claim(self.standing(), want, self._turn)))
+        request = self._ask("exchange", now, calls)
+        request.ended = ended
+        return request
+
+    def leave(self, now: int) -> Request | None:
+        """End this membership, if nothing runs and nothing is unsent."""
+        if not self.id or self.waiting or not self.greeted or any(h.body or h.ended for h in self.known.values()):
+            return None
+        return self._ask("leave", now, [("leave", [self.id])])
+
+    def broken(self) -> None:
+        """The connection is gone; whether the request was executed is not known."""
+        self.waiting = None
+        self.session += 1
+        self.greeted = self.reconciled = False
+
+    # --- replies
+
+    def reply(self, request: Request, replies: list[Any], now: int) -> None:
+        """The loop reads a reply. That of a connection it has given up, or of a former life, is nobody's."""
+        if request is not self.waiting:
+            return
+        self.waiting = None
+        self.watch(now)
+        if request.member != self.id:
+            return
+        getattr(self, "_on_" + request.kind)(request, replies, now)
+
+    def _on_hello(self, request: Request, replies: list[Any], now: int) -> None:
+        self.greeted = True
+        if self.id and replies[0][0].decode() != self.epoch:
+            self._doubt()
+
+    def _doubt(self) -> None:
+        self.confirmed = self.reconciled = False
+
+    def _on_join(self, request: Request, replies: list[Any], now: int) -> None:
+        joined = scripts.read_join(replies[0], request.new_id, request.listed, TTL)
+        self.id, self.old, self.epoch = joined.member, "", joined.epoch
+        self.renewed, self.deadline = request.sent, request.sent + LOCAL
+        self.confirmed = self.reconciled = True
+        self.short = False
+        self._keep_only(set(joined.kept), now)
+        for h in self.known.values():
+            if h.body is not None:
+                h.body.lease_ended, h.body.life = None, self.id
+        self.watch(now)
+
+    def _keep_only(self, fences: set[int], now: int) -> None:
+        for fence, held in list(self.known.items()):
+            if fence in fences:
+                held.delivery.epoch = self.epoch
+            else:
+                self._drop(fence, now)
+
+    def _drop(self, fence: int, now: int) -> None:
+        """Cancel the body if it runs, and forget the delivery."""
+        held = self.known.pop(fence)
+        if held.body is not None and held.body.stops is None:
+            held.body.stops = now + UNWIND
+
+    def _on_confirm(self, request: Request, replies: list[Any], now: int) -> None:
+        confirmed = scripts.read_confirm(replies[0], request.listed)
+        if confirmed.status is Status.LOST:
+            self.retire(now)
+            return
+        self.epoch = confirmed.epoch
+        self._keep_only(set(confirmed.fences), now)
+        self.renewed, self.deadline = request.sent, request.sent + LOCAL
+        self.confirmed = True
+        self._start(now)
+
+    def _on_mine(self, request: Request, replies: list[Any], now: int) -> None:
+        status = scripts.read_settle(replies[0][:1], []).status
+        if status is Status.LOST:
+            self.retire(now)
+            return
+        assert status is Status.OK, status
+        self.reconciled = True
+
+    def _on_leave(self, request: Request, replies: list[Any], now: int) -> None:
+        self.id = self.old = ""
+        self.known.clear()
+
+    def _on_exchange(self, request: Request, replies: list[Any], now: int) -> None:
+        if request.ended:
+            settled = scripts.read_settle(replies[0], request.ended)
+            if settled.status is Status.EPOCH:
+                self._doubt()
+            else:
+                self.refused += [why for _, why in settled.refused]
+                for e in request.ended:
+                    self.known.pop(e.delivery.fence, None)
+        claimed = scripts.read_claim(replies[-1], now / 1000)
+        if claimed.status is Status.LOST:
+            self.retire(now)
+        elif claimed.status is not Status.OK or claimed.epoch != self.epoch:
+            self._doubt()
+        else:
+            self.short = len(claimed.grants) < self.room(now)
+            for grant in claimed.grants:
+                self.fence = max(self.fence, grant.fence)
+                self.known[grant.fence] = Held(grant, grant.lane in claimed.limits, json.loads(grant.raw))
+            self._start(now)
+
+    def _start(self, now: int) -> None:
+        """A body starts only if its delivery is known, of the confirmed epoch, and the member's deadline is ahead."""
+        for fence, held in self.known.items():
+            if held.body is not None or held.ended is not None or self.room(now) <= 0:
+                continue
+            if held.delivery.epoch == self.epoch and now < self.deadline:
+                d = held.delivery
+                held.body = Body(held.envelope["x"], d.lane, d.entry, fence, held.limited, self, self.id, now)
+                self.bodies.append(held.body)
+                self._start_hook(held.body)
+
+    # --- the keeper, the watchdog
+
+    def renewal(self, now: int) -> Request:
+        """What the keeper's thread sends: nothing of it depends on the loop's state."""
+        args = scripts.renew(self.standing(), self.nonce(), len(self.known))
+        return Request("renew", [("renew", args)], self.id, now)
+
+    def renewal_reply(self, request: Request, replies: list[Any], now: int) -> None:
+        """Extends only a life that still runs, in its epoch, counted from when the renewal was sent."""
+        self.watch(now)
+        if request.member != self.id:
+            return
+        renewed = scripts.read_renew(replies[0])
+        if renewed.status is Status.LOST:
+            self.retire(now)
+        elif renewed.status is Status.EPOCH:
+            self._doubt()
+        else:
+            self.renewed = request.sent
+            self.deadline = max(self.deadline, request.sent + LOCAL)
+        for lane, entry, reason in renewed.cancels:
+            for fence, held in self.known.items():
+                if (held.delivery.lane, held.delivery.entry) == (lane, entry) and held.ended is None:
+                    self.end(fence, "cancelled", now, reason)
+
+    def watch(self, now: int) -> None:
+        """The watchdog: at the deadline this life is over."""
+        if self.id and now >= self.deadline:
+            self.retire(now)
+        self.bodies = [b for b in self.bodies if b.runs(now)]
+
+    def retire(self, now: int) -> None:
+        """End this life: limited bodies are cancelled; unlimited ones go on, and their outcomes are kept for the next life."""
+        for fence, held in list(self.known.items()):
+            if held.limited or (held.body is None and held.ended is None):
+                self._drop(fence, now)
+            elif held.body is not None:
+                held.body.lease_ended = min(self.deadline, now)
+        self.old, self.id = self.id, ""
+        if self.waiting is not None:
+            self.broken()
+
+    # --- bodies
+
+    def end(self, fence: int, how: str, now: int, why: str = "") -> None:
+        """A body ends (or a delivery that never started is given back): from here on its outcome is owed."""
+        held = self.known[fence]
+        if held.body is not None:
+            held.body.stops = now
+        d, job = held.delivery, held.envelope
+        held.ended = Ended(
+            delivery=d,
+            outcome=_outcome(how, job, f"{d.lane}:{d.entry}", why),
+            job_id=job.get("id") or f"{d.lane}:{d.entry}",
+            key=f"{d.lane}:{job['key']}" if job.get("key") else "",
+            moved="id" in job,
+        )
+
+
+def _outcome(how: str, job: dict[str, Any], first_id: str, why: str) -> Outcome:
+    match how:
+        case "ok":
+            return Succeeded(record=None, ttl_ms=0)
+        case "result":
+            return Succeeded(record=b'{"status":"succeeded"}', ttl_ms=RECORD_TTL)
+        case "retry" | "retry_later":
+            again = json.dumps({"id": first_id, **job}).encode()
+            return Again(envelope=again, delay_ms=0 if how == "retry" else 700, why="asked")
+        case "dead":
+            return Dead("error", "why", b'{"status":"dead"}', RECORD_TTL, b"{}")
+        case "free":
+            return Released()
+        case "cancelled":
+            record = json.dumps({"status": "cancelled", "reason": why}).encode()
+            return Cancelled(record, RECORD_TTL)
+        case _:
+            raise ValueError(how)
