@@ -96,13 +96,14 @@ class TaskCodec:
     refuses goes the slow way once more, which finds out why, or takes arguments that were given by name.
     """
 
-    __slots__ = ("_read_value", "decode", "signature")
+    __slots__ = ("_names", "_read_value", "decode", "signature")
 
     decode: Callable[[bytes], Call]
     """Read a job. Raises ``Undecodable``, ``NewerFormat`` or ``Skew``."""
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
+        self._names = [p.name for p in signature.positional]
         self.decode = _build_decode(signature)
         self._read_value = decoder(signature.returns)
 
@@ -115,7 +116,7 @@ class TaskCodec:
             InvalidArguments: names the task and the parameter. PayloadTooLarge: over ``limit`` bytes.
         """
         envelope.args, envelope.kwargs = self.signature.canonical(envelope.args, kwargs)
-        raw = encode_call(envelope, limit=limit)
+        raw = encode_call(envelope, limit=limit, names=self._names)
         try:
             self.decode(raw)
         except CodecError as exc:
@@ -259,9 +260,9 @@ def _read_slowly(signature: Signature, raw: bytes) -> Call:
     try:
         call.args, call.kwargs = signature.read(args, kwargs)
     except Misfit as exc:
+        if isinstance(exc.__cause__, UnicodeDecodeError | RecursionError):
+            raise Undecodable(f"task {signature.task!r}: {why(exc.__cause__)}", call) from exc
         raise Skew(f"task {signature.task!r}: {exc}", call) from exc
-    except RecursionError as exc:
-        raise Undecodable(f"task {signature.task!r}: {why(exc)}", call) from exc
     return call
 
 

@@ -56,6 +56,8 @@ def _enc_hook(value: Any) -> Any:
     for base in (str, int, float):
         if isinstance(value, base):
             return base.__new__(base, value)  # type: ignore[type-var]  # the loop hides which of the three it is
+    if isinstance(value, tuple | frozenset):  # natively encoded anywhere but as a key
+        raise TypeError(f"a {type(value).__name__} cannot be a key of a JSON object: use a list of pairs")
     raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} cannot be written as JSON")
 
 

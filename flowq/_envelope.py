@@ -19,6 +19,7 @@ Fields that this version does not know survive a retry untouched: ``reencode`` w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -95,8 +96,13 @@ def job_id(lane: str, entry: str, call: Call) -> str:
     return call.id or f"{lane}:{entry}"
 
 
-def encode_call(envelope: Envelope, *, limit: int = MAX_PAYLOAD) -> bytes:
+def encode_call(envelope: Envelope, *, limit: int = MAX_PAYLOAD, names: Sequence[str] = ()) -> bytes:
     """Write a job without looking at any signature (submitting by name).
+
+    Args:
+        envelope: what is written.
+        limit: bytes.
+        names: of the arguments by position, for messages.
 
     Raises:
         InvalidArguments: JSON cannot hold an argument, or it nests too deeply. PayloadTooLarge: over ``limit`` bytes.
@@ -104,7 +110,7 @@ def encode_call(envelope: Envelope, *, limit: int = MAX_PAYLOAD) -> bytes:
     try:
         raw = encode(envelope)
     except Exception as exc:  # noqa: BLE001 - a model's own serialiser may raise anything
-        raise InvalidArguments(f"task {envelope.task!r}{_culprit(envelope)}: {why(exc)}") from None
+        raise InvalidArguments(f"task {envelope.task!r}{_culprit(envelope, names)}: {why(exc)}") from None
     if len(raw) > limit:
         raise PayloadTooLarge(
             f"task {envelope.task!r}: the encoded job has {len(raw)} bytes, the limit is {limit}: store the data elsewhere and "
@@ -139,11 +145,11 @@ def why(exc: Exception) -> str:
     return "it nests too deeply" if isinstance(exc, RecursionError) else str(exc) or type(exc).__name__
 
 
-def _culprit(envelope: Envelope) -> str:
-    numbered = ((str(i), value) for i, value in enumerate(envelope.args, 1))
+def _culprit(envelope: Envelope, names: Sequence[str]) -> str:
+    numbered = ((names[i] if i < len(names) else f"{i + 1}", value) for i, value in enumerate(envelope.args))
     for name, value in (*numbered, *envelope.kwargs.items()):
         try:
             encode(value)
         except Exception:  # noqa: BLE001 - this is the one; its message is at hand already
-            return f", argument {name!r}"
+            return f", argument {name}" if name.isdigit() else f", parameter {name!r}"
     return ""

@@ -202,7 +202,8 @@ def _normalised(task: str, options: dict[str, Any]) -> dict[str, Any]:
                 raise ConfigurationError(f"{where}: a string of 1 to 500 characters, not {value!r}")
             out["key"] = value
         elif name == "headers":
-            if not all(isinstance(x, str) for pair in value.items() for x in pair):
+            pairs = value.items() if isinstance(value, Mapping) else [(None, None)]
+            if not all(isinstance(x, str) for pair in pairs for x in pair):
                 raise ConfigurationError(f"{where}: names and values are strings")
             out["headers"] = dict(value)
         else:
@@ -273,7 +274,7 @@ def check_count(what: str, value: Any, *, least: int, none: bool, hint: str = ""
 
 
 def _exception_types(task: str, name: str, value: Any) -> tuple[type[BaseException], ...]:
-    types: tuple[Any, ...] = (value,) if isinstance(value, type) else tuple(value)
+    types: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else (value,)
     for item in types:
         if not (isinstance(item, type) and issubclass(item, BaseException)):
             raise ConfigurationError(f"task {task!r}: {name}={value!r}: exception types, not {item!r}")

@@ -113,6 +113,7 @@ class Producer:
         Raises:
             Unavailable: surely not stored. BatchUnknown: may be stored. ServerError: refused.
         """
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if self._closed is not None:
             raise self._closed
         ask = _Ask(submissions, anyio.current_time() + self._timeout)

@@ -111,13 +111,16 @@ def running_redis(*options: str, folder: Path | None = None) -> Iterator[RedisSe
     """Run a redis-server on a unix socket, without persistence unless ``options`` ask for it.
 
     Args:
-        options: what redis-server's command line takes, for example ``"--maxmemory", "1mb"``; later ones win.
+        options: what redis-server's command line takes, for example ``"--maxmemory", "1mb"``; they win. With
+            ``"--unixsocket"`` a server is restarted where its clients look for it.
         folder: where its data lies; pass the same one again to restart over the same data. It is kept then.
     """
     with ExitStack() as stack:
         # /tmp and not pytest's tmp_path: the path of a unix socket has at most 107 bytes
         runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowq-")))
         path, log = runtime / "redis.sock", runtime / "redis.log"
+        if "--unixsocket" in options:
+            path = Path(options[options.index("--unixsocket") + 1])
         defaults = {
             "port": "0",
             "unixsocket": str(path),

@@ -58,7 +58,9 @@ def ended(job: Job, outcome: Outcome, run_ms: int = 0) -> Ended:
     return Ended(job.delivery, outcome, job.id, key, bool(call.id), run_ms)
 
 
-def to_outcome(verdict: Verdict, job: Job, failure: Failure, *, failure_ttl: float, cancel_note: str = "") -> Outcome | None:
+def to_outcome(
+    verdict: Verdict, job: Job, failure: Failure, *, failure_ttl: float, cancel_note: str = ""
+) -> Outcome | None:
     """What is written for a verdict. None: nothing is.
 
     Args:
@@ -73,7 +75,9 @@ def to_outcome(verdict: Verdict, job: Job, failure: Failure, *, failure_ttl: flo
         case Bury():
             return dead(verdict, job, failure, ttl_ms)
         case EndCancelled():
-            return Cancelled(encode_record(Record(status="cancelled", reason=cancel_note[:MOST_LINE])), ttl_ms)
+            return Cancelled(
+                encode_record(Record(status="cancelled", reason=cancel_note[:MOST_LINE])), ttl_ms
+            )
         case Forget():
             return None
         case _:
@@ -96,8 +100,15 @@ def dead(verdict: Bury, job: Job, failure: Failure, ttl_ms: int) -> Dead:
     record = Record(
         status="dead", kind=verdict.kind, type=failure.type, message=message, traceback=text, reason=reason
     )
-    detail = {"type": failure.type, "message": message, "traceback": text, "attempts": job.call.attempt}
-    return Dead(verdict.kind, _clean(reason), encode_record(record), ttl_ms, msgspec.json.encode(_all_clean(detail)))
+    detail: dict[str, str | int] = {
+        "type": failure.type,
+        "message": message,
+        "traceback": text,
+        "attempts": job.call.attempt,
+    }
+    return Dead(
+        verdict.kind, _clean(reason), encode_record(record), ttl_ms, msgspec.json.encode(_all_clean(detail))
+    )
 
 
 def _cut(text: str) -> str:

@@ -77,7 +77,8 @@ def find_retry(error: BaseException) -> Retry | None:
 def is_retryable(policy: Policy, error: BaseException) -> bool:
     """Do the task's ``retry_on`` and ``no_retry_on`` allow another attempt after this?"""
     return all(
-        isinstance(leaf, policy.retry_on) and not isinstance(leaf, policy.no_retry_on) for leaf in leaves(error)
+        isinstance(leaf, policy.retry_on) and not isinstance(leaf, policy.no_retry_on)
+        for leaf in leaves(error)
     )
 
 

@@ -22,7 +22,16 @@ from typing import Literal
 
 import attrs
 
-from flowq._core.retry import Attempts, Policy, find_reject, find_retry, is_retryable, leaves, skew_wait, wait_after
+from flowq._core.retry import (
+    Attempts,
+    Policy,
+    find_reject,
+    find_retry,
+    is_retryable,
+    leaves,
+    skew_wait,
+    wait_after,
+)
 from flowq._errors import FailureKind
 from flowq._model import CancelReason
 
@@ -120,4 +129,7 @@ def judge_skew(age: float, window: float, reason: str, draw: float) -> Verdict:
 
 def describe(error: BaseException) -> str:
     """One line: the type and the message, of a group its leaves'."""
-    return "; ".join(f"{type(leaf).__qualname__}: {leaf}" if str(leaf) else type(leaf).__qualname__ for leaf in leaves(error))
+    return "; ".join(
+        f"{type(leaf).__qualname__}: {leaf}" if str(leaf) else type(leaf).__qualname__
+        for leaf in leaves(error)
+    )

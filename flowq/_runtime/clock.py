@@ -49,21 +49,27 @@ class Loop:
     native: Any
 
     @classmethod
-    def current(cls) -> Loop:
-        """The running one."""
+    def current(cls, *, is_virtual: bool = False) -> Loop:
+        """The running one. ``is_virtual``: its clock is not the machine's; trio's MockClock is recognised without being told."""
         native = current_token().native_token
         if isinstance(native, asyncio.AbstractEventLoop):
-            now = monotonic_clock()
-            return cls("asyncio", now, time.time, anyio.current_time() - now(), False, native)
+            return cls._following("asyncio", native.time, native, is_virtual)
         import trio  # only here: asyncio's users need not load it
 
         clock = trio.lowlevel.current_clock()
         testing = sys.modules.get("trio.testing")
-        if testing is not None and isinstance(clock, testing.MockClock):
-            start = time.time() - clock.current_time()
-            return cls("trio", clock.current_time, lambda: start + clock.current_time(), 0.0, True, native)
+        is_mock = testing is not None and isinstance(clock, testing.MockClock)
+        return cls._following("trio", clock.current_time, native, is_virtual or is_mock)
+
+    @classmethod
+    def _following(
+        cls, kind: Literal["trio", "asyncio"], loop_time: Now, native: Any, is_virtual: bool
+    ) -> Loop:
+        if is_virtual:
+            start = time.time() - loop_time()
+            return cls(kind, loop_time, lambda: start + loop_time(), 0.0, True, native)
         now = monotonic_clock()
-        return cls("trio", now, time.time, anyio.current_time() - now(), False, native)
+        return cls(kind, now, time.time, loop_time() - now(), False, native)
 
     def post(self, function: Callable[[*Args], object], *args: *Args) -> None:
         """Have ``function`` called in the loop soon, from whatever thread; nothing happens if the loop has ended.
@@ -102,12 +108,13 @@ class ScopeMark:
             if hasattr(task, "_cancel_status"):
                 return cls(operator.attrgetter("_cancel_status"), task)
         else:
-            with suppress(ImportError, KeyError, TypeError):
-                from anyio._backends._asyncio import _task_states  # noqa: PLC2701 - see above
+            with suppress(ImportError, AttributeError, KeyError, TypeError):
+                from anyio._backends import _asyncio as anyio_asyncio
 
-                task = asyncio.current_task()
-                if task is not None and hasattr(_task_states[task], "cancel_scope"):
-                    return cls(operator.attrgetter("cancel_scope"), _task_states[task])
+                states: Any = anyio_asyncio._task_states  # pyright: ignore[reportPrivateUsage] - see above
+                state = states[asyncio.current_task()]
+                if hasattr(state, "cancel_scope"):
+                    return cls(operator.attrgetter("cancel_scope"), state)
         return cls(_no_difference, None)
 
 

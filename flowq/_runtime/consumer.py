@@ -89,14 +89,22 @@ class Consumer:
     async def _shift(self) -> None:
         """Jobs until the scope was cancelled or something was left behind."""
         floor, read = self.floor, self.mark.read
-        ready, lanes, now_, holder, clean = floor.ready, floor.lanes, floor.loop.now, self.mark.holder, self.clean
+        ready, lanes, now_, holder, clean = (
+            floor.ready,
+            floor.lanes,
+            floor.loop.now,
+            self.mark.holder,
+            self.clean,
+        )
         self.reason = None
         with anyio.CancelScope() as self.scope:
             stand = read(holder)
             now = now_()
             while True:
                 while not ready:
-                    value = call = delivery = None  # a parked consumer keeps nothing of its last job
+                    value = failure = call = delivery = job = token = (
+                        None  # a parked consumer keeps nothing of its last job
+                    )
                     await floor.park()
                     now = now_()
                 if now >= floor.lease.deadline:
@@ -113,11 +121,13 @@ class Consumer:
                     continue
                 job = self._open(delivery, lane, call, now)
                 token = current.set(job)
-                failure = None
+                value = failure = None
                 try:
                     if lane.limiter is not self.limiter:
                         await self._wait_for_token(lane, delivery)
-                    value = await (lane.body(*call.args, **call.kwargs) if call.kwargs else lane.body(*call.args))
+                    value = await (
+                        lane.body(*call.args, **call.kwargs) if call.kwargs else lane.body(*call.args)
+                    )
                 except BaseException as exc:  # noqa: BLE001 - whatever a body raises is its job's end, not the worker's
                     failure = exc
                 current.reset(token)
@@ -127,8 +137,7 @@ class Consumer:
                     self._succeed(delivery, lane, call, value, now)
                 else:
                     self._end(delivery, lane, call, now, value, failure, is_astray)
-                    failure = None
-                if is_astray or self.reason is not None or self.taint or self._has_changed(clean):
+                if is_astray or self.is_spent or self._has_changed(clean):
                     self._note_taint(lane, is_astray)
                     return
                 if now >= floor.slice_end:
@@ -231,6 +240,11 @@ class Consumer:
         if reason is None and isinstance(failure, anyio.get_cancelled_exc_class()):
             self.taint = "cancellation"
         self.floor.turn.set()
+
+    @property
+    def is_spent(self) -> bool:
+        """Was the scope cancelled, or must this consumer not go on?"""
+        return self.reason is not None or self.taint != ""
 
     @staticmethod
     def _has_changed(clean: Context) -> bool:

@@ -38,7 +38,15 @@ class Events:
         self.counts: dict[str, int] = {}
         """How often each event happened, said or not."""
 
-    def say(self, level: int, event: str, message: str, *args: Any, error: BaseException | None = None, **facts: Any) -> None:
+    def say(
+        self,
+        level: int,
+        event: str,
+        message: str,
+        *args: Any,
+        error: BaseException | None = None,
+        **facts: Any,
+    ) -> None:
         """Log an event.
 
         Args:

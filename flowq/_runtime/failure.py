@@ -14,7 +14,11 @@ def tell(error: BaseException) -> Failure:
     """Type, message and traceback, the latter without the frames of flowq that called the body."""
     first = next(leaves(error))
     kind = type(error if isinstance(error, BaseExceptionGroup) else first)
-    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__
+        if kind.__module__ in ("builtins", "__main__")
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
     return Failure(name, _text(error), _traceback(error))
 
 

@@ -34,7 +34,9 @@ RELEASED = Released()
 class Floor:
     """See the module. Attributes are plain: consumers use them once per job."""
 
-    def __init__(self, loop: Loop, events: Events, lanes: Mapping[str, Lane], *, concurrency: int, slice_: float) -> None:
+    def __init__(
+        self, loop: Loop, events: Events, lanes: Mapping[str, Lane], *, concurrency: int, slice_: float
+    ) -> None:
         self.loop = loop
         self.events = events
         self.lanes = dict(lanes)
@@ -125,8 +127,16 @@ class Floor:
 
     # --- work goes out ------------------------------------------------------------------------------------------------------
 
-    def end(self, delivery: Delivery, outcome: Outcome, job_id: str = "", key: str = "", moved: bool = False, run_ms: int = 0) -> None:
-        """Put an outcome on its way. (Consumers do the same inline for what succeeds.)"""
+    def end(
+        self,
+        delivery: Delivery,
+        outcome: Outcome,
+        job_id: str = "",
+        key: str = "",
+        moved: bool = False,
+        run_ms: int = 0,
+    ) -> None:
+        """Put an outcome on its way; consumers do the same inline for what succeeds."""
         self.ended.append(Ended(delivery, outcome, job_id, key, moved, run_ms))
         self.heavy += weight(outcome)
         self.turn.set()
@@ -210,19 +220,28 @@ class Floor:
         return len(bodies)
 
     def lose_lease(self) -> int:
-        """The lease is over: nothing starts, what must not outlive it is cancelled, the rest goes on. Returns the bodies cancelled.
+        """The lease is over: nothing starts, what must not outlive it is cancelled. Returns how many bodies are cancelled.
 
-        What goes on, or has ended and was not answered, stays known if its lane may outlive a lease: the next member keeps it.
+        Known stay the bodies that may go on, and what had ended before: it was done under the lease, and may still be told.
         """
         self.lease = NO_LEASE
+        running = [
+            c.delivery
+            for c in self.busy()
+            if c.delivery is not None and self.lanes[c.delivery.lane].leaves_with_lease
+        ]
+        cancelled = self.drop([*self.ready, *running])
         for lane in self.lanes.values():
             lane.close()
-        waiting = {delivery.fence for delivery in self.ready}
-        gone = [d for d in self.known.values() if d.fence in waiting or self.lanes[d.lane].leaves_with_lease]
-        cancelled = self.drop(gone)
         for delivery in self.known.values():
             self.lanes[delivery.lane].outstanding += 1
         return cancelled
+
+    def may_outlive_lease(self) -> list[Delivery]:
+        """What the next member shall keep."""
+        return [
+            delivery for delivery in self.known.values() if not self.lanes[delivery.lane].leaves_with_lease
+        ]
 
 
 def _nothing() -> None:

@@ -9,10 +9,20 @@ from collections.abc import Callable
 
 import anyio
 
-from flowq._codec import BadResult, Call, CodecError, NewerFormat, PayloadTooLarge, Skew
+from flowq._codec import BadResult, Call, CodecError, NewerFormat, Skew
 from flowq._core.outcome import NO_FAILURE, Failure, Job, dead, ended, to_outcome
 from flowq._core.retry import Attempts, leaves, skew_wait
-from flowq._core.verdict import Bury, GiveBack, RunAgain, StrayCancellation, Verdict, describe, judge, judge_skew
+from flowq._core.verdict import (
+    Bury,
+    GiveBack,
+    RunAgain,
+    StrayCancellation,
+    Verdict,
+    describe,
+    judge,
+    judge_skew,
+)
+from flowq._errors import PayloadTooLarge
 from flowq._model import CancelReason, Delivery, Outcome, Succeeded
 from flowq._runtime.clock import Now
 from flowq._runtime.events import JOB, Events, printable
@@ -54,7 +64,11 @@ class Judge:
         if late < 0:
             return False
         self._write(
-            Bury("expired", f"it was not started in time, {late:.1f} s too late"), Job(delivery, call), lane, NO_FAILURE, run_ms=0
+            Bury("expired", f"it was not started in time, {late:.1f} s too late"),
+            Job(delivery, call),
+            lane,
+            NO_FAILURE,
+            run_ms=0,
         )
         return True
 
@@ -67,7 +81,12 @@ class Judge:
         except (BadResult, PayloadTooLarge) as exc:
             self._say(Bury("error", str(exc)), Job(delivery, call), lane, None)
             ttl_ms = round(lane.policy.failure_ttl * 1000)
-            return dead(Bury("error", str(exc)), Job(delivery, call), Failure(type(exc).__qualname__, str(exc)), ttl_ms)
+            return dead(
+                Bury("error", str(exc)),
+                Job(delivery, call),
+                Failure(type(exc).__qualname__, str(exc)),
+                ttl_ms,
+            )
         return Succeeded(record, lane.result_ttl_ms if call.result_ttl is None else call.result_ttl)
 
     def raised(

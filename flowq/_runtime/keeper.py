@@ -7,6 +7,7 @@ it writes ``lease.deadline``, and posts the rest. In simulations the same driver
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -16,7 +17,7 @@ from collections.abc import Callable
 import attrs
 
 from flowq._core.lease import Lease
-from flowq._errors import FlowqError, ServerError
+from flowq._errors import FlowqError
 from flowq._model import Renewed, Status
 from flowq._runtime.events import Events
 from flowq._runtime.floor import NO_LEASE, Floor
@@ -46,7 +47,9 @@ class Reports:
 class Keeper:
     """See the module. ``pulse`` is written by the loop, ``lease.deadline`` by the thread; each is one float."""
 
-    def __init__(self, floor: Floor, options: RunOptions, publisher: Publisher, new_renewer: Callable[[], Renewer]) -> None:
+    def __init__(
+        self, floor: Floor, options: RunOptions, publisher: Publisher, new_renewer: Callable[[], Renewer]
+    ) -> None:
         self._floor = floor
         self._options = options
         self._publisher = publisher
@@ -81,9 +84,11 @@ class Keeper:
 
     def publish(self) -> None:
         """Tell the supervisor; once a turn, and whenever a body leaves after the lease."""
+        if not self._publisher.is_active:
+            return
         lease, floor = self.lease, self._floor
         bodies = floor.limited_bodies() if lease.over else floor.limited_outstanding()
-        self._publisher.publish(0.0 if lease is NO_LEASE else lease.kill_at, bodies)
+        self._publisher.publish(math.inf if lease is NO_LEASE else lease.kill_at, bodies)
 
     def start_thread(self) -> None:
         threading.Thread(target=self._run, name="flowq keeper", daemon=True).start()
@@ -142,7 +147,7 @@ class Keeper:
             if self._renewer is None:
                 self._renewer = self._new_renewer()
             answer = self._renewer.renew(self.standing, self._floor.running)
-        except ServerError as exc:
+        except FlowqError as exc:
             if lease.failed(self._now()):
                 self._events.say(
                     logging.WARNING, "lease.at_risk", "no renewal was answered lately; in %.1f s limited bodies are cancelled: %s",
@@ -177,15 +182,25 @@ class Keeper:
             self._stalled = False
         elif not self._stalled and not self._floor.loop.is_virtual:
             self._stalled = True
-            frame = sys._current_frames().get(self._loop_thread)
-            stack = "".join(traceback.format_stack(frame)) if frame is not None else "(its stack is not to be had)"
+            frame = sys._current_frames().get(self._loop_thread)  # pyright: ignore[reportPrivateUsage] - the documented way
+            stack = (
+                "".join(traceback.format_stack(frame))
+                if frame is not None
+                else "(its stack is not to be had)"
+            )
             self._events.say(
                 logging.WARNING, "loop.stalled", "the event loop has not run for %.1f s; its thread is here:\n%s", silent, stack,
                 seconds=silent, stack=stack,
             )  # fmt: skip
 
     def _report_overrun(self, lease: Lease, bodies: int) -> None:
-        names = sorted({c.lane.task_name for c in tuple(self._floor.consumers) if c.limiter is not None and c.lane is not None})
+        names = sorted(
+            {
+                c.lane.task_name
+                for c in tuple(self._floor.consumers)
+                if c.limiter is not None and c.lane is not None
+            }
+        )
         late = self._now() - lease.deadline
         self._events.say(
             logging.CRITICAL, "lease.overrun", "%d bodies of limited tasks (%s) still run %.1f s after their lease: others may run "
@@ -196,7 +211,9 @@ class Keeper:
             try:
                 callback(bodies)
             except Exception as exc:  # noqa: BLE001 - a user's callback may raise anything, and the keeper goes on
-                self._events.say(logging.ERROR, "lease.overrun_callback", "on_lease_overrun raised", error=exc)
+                self._events.say(
+                    logging.ERROR, "lease.overrun_callback", "on_lease_overrun raised", error=exc
+                )
         if self._options.hard_stop:
             logging.shutdown()
             os._exit(EXIT_OVERRUN)

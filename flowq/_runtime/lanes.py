@@ -78,7 +78,9 @@ class Lane:
     @property
     def leaves_with_lease(self) -> bool:
         """Must a body of this lane end when the lease does?"""
-        return self.limit is not None or self.policy.limit is not None or self.policy.on_lease_loss == "cancel"
+        return (
+            self.limit is not None or self.policy.limit is not None or self.policy.on_lease_loss == "cancel"
+        )
 
 
 def surrounded(body: Body, arounds: Iterable[Around]) -> Body:
@@ -88,11 +90,12 @@ def surrounded(body: Body, arounds: Iterable[Around]) -> Body:
         return body
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        job, value = current.get(), None
+        job = current.get()
+        value = None  # what is left if a manager suppresses what the body raised
         async with AsyncExitStack() as stack:
             for around in managers:
                 await stack.enter_async_context(around(job))
             value = await body(*args, **kwargs)
-        return value
+        return value  # noqa: RET504 - see above
 
     return call

@@ -69,7 +69,7 @@ class Member:
         """
         floor, old = self._floor, self.standing.member
         generation, sent_at = self._backend.generation, floor.loop.now()
-        keep = list(floor.known.values())
+        keep = floor.may_outlive_lease()
         joined = await self._backend.fleet.join(
             self._facts, self._lanes, ttl=self._times.ttl, old=old or None, keep=keep if old else ()
         )
@@ -129,6 +129,12 @@ class Member:
         """The same, if it is still this lease that is in force (the keeper's word comes late)."""
         if self._floor.lease is lease and lease is not NO_LEASE:
             self.lapse(why)
+
+    def note_forgot(self, lease: Lease) -> None:
+        """A renewal met another epoch: confirm before anything else."""
+        if self._floor.lease is lease:
+            self.must_confirm = True
+            self._floor.turn.set()
 
     def must_wait(self, now: float) -> float:
         """Seconds for which joining again must wait, because limited bodies have not left yet; 0: it may be done now."""

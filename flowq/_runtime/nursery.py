@@ -24,7 +24,10 @@ async def open_nursery() -> AsyncGenerator[TaskGroup]:
         async with anyio.create_task_group() as tasks:
             yield tasks
     except BaseExceptionGroup as group:
-        raise most_telling(group) from None
+        error = most_telling(group)
+    else:
+        return
+    raise error  # out here, so that it keeps its own cause and has no group for a context
 
 
 def most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -36,6 +39,18 @@ def most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
             if isinstance(member, kind):
                 return member
     return members[0] if members else group.exceptions[0]
+
+
+async def guarded(function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    """Run one of our own tasks: what is no error of ours is a defect, and is said to be one."""
+    try:
+        await function(*args)
+    except FlowqError:
+        raise
+    except Exception as exc:
+        raise FlowqError(
+            f"defect of flowq in {getattr(function, '__qualname__', function)}: {exc!r}"
+        ) from exc
 
 
 class Shelter:
@@ -51,7 +66,7 @@ class Shelter:
     async def _sheltered(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
         with anyio.CancelScope(shield=True) as scope:
             self._scopes.append(scope)
-            await function(*args)
+            await guarded(function, *args)
 
     async def open(self, opening: Callable[[], AbstractAsyncContextManager[T]], *, name: str) -> T:
         """Keep a context manager open in such a child, until ``close``.

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import attrs
 
 from flowq._errors import ConfigurationError
-from flowq._model import LanePolicy, LeaseTimes
+from flowq._model import LanePolicy
 from flowq._options import TaskPolicy
 from flowq._task import Task
 
@@ -46,11 +46,22 @@ class RunOptions:
                 raise ConfigurationError(f"run({name}={value!r}): a whole number, 1 or more")
         for name in ("burst_wait", "grace", "cancel_grace", "start_timeout", "slice", "max_loop_stall"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value < 0:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or math.isnan(value)
+                or value < 0
+            ):
                 raise ConfigurationError(f"run({name}={value!r}): seconds, 0 or more")
         for name in ("tasks", "exclude"):
             if isinstance(getattr(self, name), str):
-                raise ConfigurationError(f"run({name}={getattr(self, name)!r}): a list of task names, not one string")
+                raise ConfigurationError(
+                    f"run({name}={getattr(self, name)!r}): a list of task names, not one string"
+                )
+
+    def in_virtual_time(self) -> RunOptions:
+        """The same without a thread of ours: a virtual clock waits for no thread."""
+        return attrs.evolve(self, keeper="task")
 
 
 class Served(Protocol):
@@ -70,7 +81,11 @@ def pool_of(app: Served, options: RunOptions) -> dict[str, Task[..., Any]]:
     """
     only = None if options.tasks is None else _lanes(app, options.tasks, "tasks")
     excluded = _lanes(app, options.exclude, "exclude")
-    pool = {lane: task for lane, task in app.tasks.items() if (only is None or lane in only) and lane not in excluded}
+    pool = {
+        lane: task
+        for lane, task in app.tasks.items()
+        if (only is None or lane in only) and lane not in excluded
+    }
     if not pool:
         raise ConfigurationError(
             f"app {app.name!r}: this worker would serve nothing: register a task with @app.task before flowq.run(app), or name "
@@ -94,8 +109,3 @@ def lane_policy(task: Task[..., Any]) -> LanePolicy:
     """What a member says of a lane when it joins."""
     policy: TaskPolicy = task.policy
     return LanePolicy(policy.limit, policy.max_crashes, task.is_sync, round(policy.failure_ttl * 1000))
-
-
-def lease_times(ttl: float) -> LeaseTimes:
-    """All times of the lease from its one setting."""
-    return LeaseTimes.of(ttl)

@@ -5,7 +5,7 @@ that holds the GIL stops every thread of the process, and SIGSTOP stops them all
 
 Layout: ``SLOTS`` slots of ``STRIDE`` bytes, one a worker of the process; ``struct '<dI'``, then four unused bytes::
 
-    kill_at   double   CLOCK_BOOTTIME seconds (``clock.monotonic_clock``); 0: the slot is free
+    kill_at   double   CLOCK_BOOTTIME seconds (``clock.monotonic_clock``); 0: the slot is free; infinity: no lease yet
     bodies    uint32   limited bodies that run, or deliveries that may: while the lease is held an upper bound, refreshed once a
                        turn; after it, exact
 
@@ -15,9 +15,11 @@ together are not.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
+import threading
 from pathlib import Path
 
 import attrs
@@ -58,17 +60,24 @@ def read(path: Path) -> list[Published]:
     return found
 
 
+_taking = threading.Lock()
+
+
 class Publisher:
     """This worker's slot; does nothing if nobody asked for it. Several workers of one process take one each."""
 
     def __init__(self, path: str | None) -> None:
-        self._map: mmap.mmap | None = None
-        self._kill_at: memoryview | None = None
-        self._bodies: memoryview | None = None
+        self._kill_at: memoryview[float] | None = None
+        self._bodies: memoryview[int] | None = None
         if path:
-            with Path(path).open("r+b") as file:
-                self._map = mmap.mmap(file.fileno(), SIZE)
-            self._take_slot(memoryview(self._map))
+            with Path(path).open("r+b") as file, _taking:
+                # unmapped when the last view of it is released
+                self._take_slot(memoryview(mmap.mmap(file.fileno(), SIZE)))
+
+    @property
+    def is_active(self) -> bool:
+        """Does anybody read what is published?"""
+        return self._kill_at is not None
 
     @classmethod
     def from_environment(cls) -> Publisher:
@@ -84,8 +93,9 @@ class Publisher:
             start = slot * STRIDE
             if SLOT.unpack_from(view, start)[0] == 0:
                 # casts, since pack_into writes byte by byte, and a reader could see half a number
-                self._kill_at = view[start : start + 8].cast("d")
-                self._bodies = view[start + 8 : start + 12].cast("I")
+                kill_at = view[start : start + 8].cast("d")
+                kill_at[0] = math.inf
+                self._kill_at, self._bodies = kill_at, view[start + 8 : start + 12].cast("I")
                 return
         view.release()
         raise RuntimeError(f"all {SLOTS} slots of {VARIABLE} are taken: too many workers in one process")
@@ -97,11 +107,10 @@ class Publisher:
 
     def close(self) -> None:
         """Free the slot: no body of this worker runs."""
-        if self._map is None or self._kill_at is None or self._bodies is None:
+        if self._kill_at is None or self._bodies is None:
             return
         self._bodies[0] = 0
         self._kill_at[0] = 0.0
         self._kill_at.release()
         self._bodies.release()
         self._kill_at = self._bodies = None
-        self._map = None  # unmapped with the last view of it

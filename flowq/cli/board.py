@@ -17,7 +17,6 @@ import shutil
 import stat
 import struct
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
@@ -25,14 +24,16 @@ from typing import Final, Self
 import attrs
 
 from flowq._errors import ConfigurationError
+from flowq._runtime.clock import monotonic_clock
 
+PULSE: Final = "FLOWQ_PULSE"
+"""Environment variable that names a worker process its pulse file."""
 _PULSE: Final = struct.Struct("<ddII")
 _LOADED, _CONSUMING, _DRAINING = 1, 2, 4
 
 
-def clock() -> float:
-    """Seconds that run on through a suspend, the same for all processes of the machine."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+clock: Final = monotonic_clock()
+"""Seconds that run on through a suspend, the same for all processes of the machine."""
 
 
 @attrs.frozen
@@ -72,7 +73,9 @@ class PulseFile:
     def read(self) -> Pulse:
         """What was said last."""
         at, polled_at, flags, running = _PULSE.unpack_from(self._map, 0)
-        return Pulse(at, polled_at, running, bool(flags & _LOADED), bool(flags & _CONSUMING), bool(flags & _DRAINING))
+        return Pulse(
+            at, polled_at, running, bool(flags & _LOADED), bool(flags & _CONSUMING), bool(flags & _DRAINING)
+        )
 
     def close(self) -> None:
         self._map.close()
@@ -96,7 +99,9 @@ def base_dir() -> Path:
             f"flowq needs a small directory that it can write, and {base} is not ({error.strerror}): set FLOWQ_RUN_DIR"
         ) from error
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o022:
-        raise ConfigurationError(f"{base} is not a directory that only this user can write: remove it, or set FLOWQ_RUN_DIR")
+        raise ConfigurationError(
+            f"{base} is not a directory that only this user can write: remove it, or set FLOWQ_RUN_DIR"
+        )
     return base
 
 

@@ -29,9 +29,13 @@ def load_app(target: str) -> App[Any]:
     """
     module_name, separator, attribute = target.partition(":")
     if not separator or not attribute:
-        raise LoadError(f"{target!r} does not say where the app is: write module:app, for example {_guess(target)}:app")
+        raise LoadError(
+            f"{target!r} does not say where the app is: write module:app, for example {_guess(target)}:app"
+        )
     if module_name.endswith(".py") or "/" in module_name:
-        raise LoadError(f"{target!r}: write a module as in an import, not a file: {_guess(module_name)}:{attribute}")
+        raise LoadError(
+            f"{target!r}: write a module as in an import, not a file: {_guess(module_name)}:{attribute}"
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -41,7 +45,9 @@ def load_app(target: str) -> App[Any]:
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise LoadError(f"{target!r}: module {module_name!r} has no {attribute!r}{_apps_in(module)}") from None
+            raise LoadError(
+                f"{target!r}: module {module_name!r} has no {attribute!r}{_apps_in(module)}"
+            ) from None
     if isinstance(found, App):
         return found
     raise LoadError(f"{target!r} {_instead(found)}{_apps_in(module)}")
@@ -60,7 +66,9 @@ def _import(name: str, target: str) -> ModuleType:
     except Exception as error:  # a module may raise anything
         raise LoadError(_raised(target, error)) from error
     except SystemExit as error:
-        raise LoadError(f"{target!r}: importing {name!r} ends the program (SystemExit: {error}): guard it by __name__") from None
+        raise LoadError(
+            f"{target!r}: importing {name!r} ends the program (SystemExit: {error}): guard it by __name__"
+        ) from None
 
 
 def _raised(target: str, error: BaseException) -> str:

@@ -41,7 +41,9 @@ def configure(style: Format, level: str, *, stream: IO[str] | None = None) -> No
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """What a record carries beside its text: the documented ones first."""
-    extra = {k: v for k, v in vars(record).items() if k not in _OWN and v is not None and not k.startswith("_")}
+    extra = {
+        k: v for k, v in vars(record).items() if k not in _OWN and v is not None and not k.startswith("_")
+    }
     facts = extra.pop("facts", None)
     if isinstance(facts, dict):
         extra = {**facts, **extra}
@@ -63,7 +65,9 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds"),
+            "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(
+                timespec="milliseconds"
+            ),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
@@ -76,11 +80,14 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """``12:00:00.123 INFO    flowq.worker: message [event=… worker=… job=…]``, and the traceback below."""
+    """``12:00:00.123 INFO    flowq.worker[pid]: message  [event=… worker=… task=… job=…]``, and the traceback below.
+
+    Further fields are left to JSON: the message says what people need of them.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC).astimezone()
-        fields = " ".join(f"{k}={_short(v)}" for k, v in fields_of(record).items())
+        fields = " ".join(f"{k}={_short(v)}" for k, v in fields_of(record).items() if k in FIRST)
         line = (
             f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d} {record.levelname:<7} {record.name}[{record.process}]: "
             f"{record.getMessage()}{f'  [{fields}]' if fields else ''}"

@@ -11,6 +11,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,10 +139,8 @@ class Probes:
                 f"HTTP/1.1 {status} {'OK' if status == 200 else 'NO'}\r\nContent-Type: application/json\r\n"
                 f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             )
-            try:
+            with suppress(OSError):  # it did not wait for the answer
                 client.connection.sendall(head.encode() + (body if words[0] == "GET" else b""))
-            except OSError:
-                pass  # it did not wait for the answer
         self._hang_up(client)
 
     def _hang_up(self, client: _Client) -> None:
@@ -153,7 +152,9 @@ class Probes:
 def _listen(port: int) -> socket.socket:
     if socket.has_dualstack_ipv6():
         try:
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+            )
         except OSError as error:
             if error.errno is None or "address family" not in str(error).lower():
                 raise

@@ -56,7 +56,9 @@ _RESOLVED = (
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-def run_settings(target: str, *, url: str | None, namespace: str | None, backend: str | None, **said: Any) -> RunSettings:
+def run_settings(
+    target: str, *, url: str | None, namespace: str | None, backend: str | None, **said: Any
+) -> RunSettings:
     """Put together what was said on the command line and in ``FLOWQ_…``.
 
     Args:

@@ -22,9 +22,13 @@ def console() -> Console:
 
 def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
     """A table in the house's style; the columns named in ``right`` hold numbers."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold", header_style="dim")
+        made.add_column(
+            column, justify="right" if column in right else "left", overflow="fold", header_style="dim"
+        )
     return made
 
 
@@ -56,7 +60,7 @@ def rate(per_second: float) -> str:
     """A rate in the unit in which it is a number to be read."""
     if per_second == 0:
         return "-"
-    return f"{per_second:.1f}/s" if per_second >= 0.1 else f"{per_second * 60:.1f}/min"
+    return f"{per_second:.1f}/s" if per_second >= 0.1 else f"{per_second * 60:.1f}/m"
 
 
 def moment(unix: float) -> str:

@@ -53,7 +53,9 @@ def status(
         for one in checks:
             value = one.value(snapshot)
             if not json:
-                print(f"{'FAILED' if one in failed else 'ok':6} {one.text}   (is {'none' if value is None else f'{value:g}'})")
+                print(
+                    f"{'FAILED' if one in failed else 'ok':6} {one.text}   (is {'none' if value is None else f'{value:g}'})"
+                )
     if failed:
         raise typer.Exit(Exit.FAILED)
 
@@ -111,16 +113,16 @@ def _head(s: Snapshot) -> Text:
         style="default",
     )
     if s.quarantine > 0:
-        text.append(f"\nquarantine: the server forgot, limited types start nothing for {s.quarantine:.1f}s", style="bold yellow")
+        text.append(
+            f"\nquarantine: the server forgot, limited types start nothing for {s.quarantine:.1f}s",
+            style="bold yellow",
+        )
     return text
 
 
 def _types(s: Snapshot) -> RenderableType:
-    made = show.table(
-        None,
-        *("type", "ready", "oldest", "running", "limit", "delayed", "next due", "dead", "done", "failed", "running by"),
-        right=("ready", "oldest", "running", "delayed", "next due", "dead", "done", "failed"),
-    )
+    columns = ("type", "ready", "oldest", "runs", "limit", "delayed", "dead", "done", "failed", "by")
+    made = show.table(None, *columns, right=("ready", "oldest", "runs", "delayed", "dead", "done", "failed"))
     hosts = {w.member: f"{w.host}:{w.pid}" for w in s.workers}
     for t in s.types:
         by = ", ".join(f"{hosts.get(m, m[:8])}×{n}" for m, n in t.running_by.items())
@@ -132,14 +134,20 @@ def _types(s: Snapshot) -> RenderableType:
             show.seconds(t.oldest_waiting),
             str(t.running),
             _limit(t),
-            f"{t.delayed}{'+' if t.delayed_at_least else ''}",
-            show.seconds(t.next_due),
+            _delayed(t),
             Text(f"{t.dead}{'+' if t.dead_at_least else ''}", style="red" if t.dead else ""),
             show.rate(t.per_second("succeeded")),
             show.rate(t.per_second("dead") + t.per_second("retried")),
             show.plain(by),
         )
     return made if s.types else Text("no type was ever served or submitted to")
+
+
+def _delayed(t: TypeView) -> str:
+    if t.next_due is None:
+        return "0"
+    due = f"in {show.seconds(t.next_due)}" if t.next_due >= 0 else f"{show.seconds(-t.next_due)} late"
+    return f"{t.delayed}{'+' if t.delayed_at_least else ''}, {due}"
 
 
 def _limit(t: TypeView) -> Text:
@@ -151,7 +159,9 @@ def _limit(t: TypeView) -> Text:
         declared = "/".join("∞" if d is None else str(d) for d in t.declared) or "?"
         return Text(f"{says} (set; code: {declared})")
     if t.disagreement:
-        return Text(f"{says} (code: {'/'.join('∞' if d is None else str(d) for d in t.declared)})", style="yellow")
+        return Text(
+            f"{says} (code: {'/'.join('∞' if d is None else str(d) for d in t.declared)})", style="yellow"
+        )
     return Text(says)
 
 
@@ -160,8 +170,8 @@ def _workers(s: Snapshot) -> RenderableType:
         return Text("no workers", style="yellow")
     made: Table = show.table(
         None,
-        *("worker", "host", "pid", "version", "loop", "lease left", "up", "running", "of", "serves"),
-        right=("pid", "lease left", "up", "running", "of"),
+        *("worker", "host", "pid", "version", "loop", "lease", "up", "runs", "of", "serves"),
+        right=("pid", "lease", "up", "runs", "of"),
     )
     for w in s.workers:
         served = ", ".join(w.lanes[:6]) + (f" and {len(w.lanes) - 6} more" if len(w.lanes) > 6 else "")
@@ -184,13 +194,19 @@ def _notes(s: Snapshot) -> list[Text]:
     notes: list[str] = []
     for t in s.types:
         if t.unserved:
-            notes.append(f"{t.name}: nobody serves it; its {t.ready + t.orphaned + t.delayed} jobs wait for a worker that has its code")
+            notes.append(
+                f"{t.name}: nobody serves it; its {t.ready + t.orphaned + t.delayed} jobs wait for a worker that has its code"
+            )
         if t.disagreement and not t.paused and t.override is None:
             notes.append(f"{t.name}: live workers declare different limits; the least holds")
         if t.next_due is not None and t.next_due < -5 and t.served_by:
-            notes.append(f"{t.name}: a delayed job is overdue by {show.seconds(-t.next_due)}: no worker is calling Redis")
+            notes.append(
+                f"{t.name}: a delayed job is overdue by {show.seconds(-t.next_due)}: no worker is calling Redis"
+            )
         if t.longest and t.longest.seconds > 3600:
-            notes.append(f"{t.name}: {t.name}:{t.longest.job} has been running for {show.seconds(t.longest.seconds)}")
+            notes.append(
+                f"{t.name}: {t.name}:{t.longest.job} has been running for {show.seconds(t.longest.seconds)}"
+            )
     if s.server.eviction != "noeviction":
         notes.append(f"maxmemory-policy is {s.server.eviction}: Redis may delete jobs; set noeviction")
     if not s.server.aof:
@@ -204,7 +220,9 @@ def _notes(s: Snapshot) -> list[Text]:
 
 # --- for machines -------------------------------------------------------------------------------------------------------
 
-_CHECK: Final = re.compile(r"\s*(?:(?P<type>[A-Za-z0-9_.-]+)\.)?(?P<what>[a-z_]+)\s*(?P<op><=|>=|==|!=|<|>)\s*(?P<number>-?\d+(?:\.\d+)?)\s*")
+_CHECK: Final = re.compile(
+    r"\s*(?:(?P<type>[A-Za-z0-9_.-]+)\.)?(?P<what>[a-z_]+)\s*(?P<op><=|>=|==|!=|<|>)\s*(?P<number>-?\d+(?:\.\d+)?)\s*"
+)
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,

@@ -38,6 +38,8 @@ logger = logging.getLogger("flowq.supervisor")
 
 TICK: Final = 0.1
 """Seconds between two looks at the published deadlines: a kill is at most this late, and what the machine adds."""
+TWICE: Final = 0.005
+"""Seconds after which a deadline that seems to have passed is looked at again: its two fields are not stored in one piece."""
 IDLE_POLL: Final = 15.0
 """Seconds without a claim or a question for work after which a worker process does not count as ready."""
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -49,7 +51,8 @@ class Child:
 
     index: int
     pulse: board.PulseFile
-    deadlines: overrun.DeadlineFile
+    deadlines: Path
+    """See ``_runtime.overrun``."""
     restarts: Restarts = attrs.field(factory=Restarts)
     process: subprocess.Popen[bytes] | None = None
     lifeline: int = -1
@@ -88,11 +91,7 @@ class Supervisor:
         self._settings = settings
         self._command = command
         self._children = [
-            Child(
-                i,
-                board.PulseFile(run_dir / f"{i}.pulse", create=True),
-                overrun.DeadlineFile.create(run_dir / f"{i}.deadlines"),
-            )
+            Child(i, board.PulseFile(run_dir / f"{i}.pulse", create=True), run_dir / f"{i}.deadlines")
             for i in range(processes)
         ]
         self._by_pid: dict[int, Child] = {}
@@ -151,7 +150,7 @@ class Supervisor:
         """Kill who has overrun its lease, or its time to stop; start again who has waited long enough."""
         now = time.monotonic()
         for child in self._by_pid.values():
-            if not child.killed_for and (bodies := child.deadlines.overdue(board.clock())):
+            if not child.killed_for and (bodies := _overdue(child.deadlines)):
                 self._kill(child, f"its lease ended with {bodies} limited bodies in it")
         if self._stop_at is not None and now >= self._stop_at:
             self._kill_all(f"it did not end within {self._settings.patience:g} s")
@@ -192,7 +191,7 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         child.pulse.write(board.Pulse())
-        child.deadlines.clear()
+        overrun.create(child.deadlines)
         child.killed_for = ""
         read, write = os.pipe()
         try:
@@ -204,8 +203,8 @@ class Supervisor:
                 process_group=0,
                 env={
                     **os.environ,
-                    overrun.ENV: str(child.deadlines.path),
-                    "FLOWQ_PULSE": str(child.pulse.path),
+                    overrun.VARIABLE: str(child.deadlines),
+                    board.PULSE: str(child.pulse.path),
                 },
             )
         finally:
@@ -256,7 +255,9 @@ class Supervisor:
         facts: dict[str, Any] = {"index": child.index, "child": child.pid, "bodies": inside}
         if code < 0:
             name = signal.Signals(-code).name
-            why = child.killed_for or ("by somebody else: the kernel's OOM killer?" if code == -signal.SIGKILL else "")
+            why = child.killed_for or (
+                "by somebody else: the kernel's OOM killer?" if code == -signal.SIGKILL else ""
+            )
             facts |= {"signal": name, "why": why, "oom": code == -signal.SIGKILL and not child.killed_for}
             logger.error(
                 "worker process %d (%d) was killed by %s with %d bodies in it%s",
@@ -334,7 +335,11 @@ class Supervisor:
                     "consuming": consuming,
                 }
             )
-        return Report(live, ready and not self._stopping, {"pid": os.getpid(), "draining": self._stopping, "workers": rows})
+        return Report(
+            live,
+            ready and not self._stopping,
+            {"pid": os.getpid(), "draining": self._stopping, "workers": rows},
+        )
 
     def _take_signals(self) -> Callable[[], None]:
         ours, wakeup = socket.socketpair()
@@ -363,3 +368,12 @@ class Supervisor:
             wakeup.close()
 
         return undo
+
+
+def _overdue(deadlines: Path) -> int:
+    """Limited bodies that run past their worker's deadline; 0: none."""
+    late = {p.slot for p in overrun.read(deadlines) if p.is_overdue(board.clock())}
+    if not late:
+        return 0
+    time.sleep(TWICE)
+    return sum(p.bodies for p in overrun.read(deadlines) if p.slot in late and p.is_overdue(board.clock()))

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from collections.abc import Callable
 
 from .ledger import Ledger, Violation, uid_of
 from .member import Member
 from .state import LANES, State
 
-KNOWN_KEYS = (
+
+def _any_of(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(p) for p in patterns))
+
+
+KNOWN_KEYS = _any_of(
     *("clock", "members", "expired", "member:*", "pools", "pm:*", "pool:*", "ready:*", "bell:*", "serve", "types"),
     *("limits", "override", "paused", "orphans", "s:a", "s:b", "s:u", "delayed", "delayed:d", "moved", "dead", "cancels"),
     *("crashes:*", "hungry:*", "once:*", "r:*", "u:*", "stats:*"),
 )
-AT_REST = (
+AT_REST = _any_of(
     *("clock", "members", "types", "limits", "override", "s:*", "dead", "once:*", "r:*", "stats:*", "hungry:*"),
     "orphans",
 )
@@ -74,18 +80,17 @@ def tokens(now: int, state: State, book: Ledger) -> None:
     """Entries in flight are at most the limit, or fewer than they were: no grant goes beyond it."""
     for name, lane in state.lanes.items():
         limit = state.limits.get(name)
-        if limit is not None and lane.used > max(limit, book.used.get(name, 0)):
+        if limit is not None and lane.used > max(limit, book.used.get(name, lane.used)):
             raise Violation("tokens", f"{lane.used} in flight in {name}, limit {limit}")
         book.used[name] = lane.used
 
 
 def owners(now: int, state: State, book: Ledger) -> None:
-    """Every owner is alive, or not buried yet, or its lane can be found by whoever serves it."""
+    """Every owner is alive, or not buried yet, or its lane can be found by whoever serves it (once a lost fleet was noticed)."""
     for name, lane in state.lanes.items():
         for entry, (owner, _) in lane.pending.items():
-            if owner not in state.members and (
-                name not in state.orphans or not _in_ready(state, name)
-            ):
+            found = name in state.orphans and _in_ready(state, name)
+            if state.sentinel and owner not in state.members and not found:
                 raise Violation("findable", f"{name} {entry} of {owner!r}, orphans {state.orphans}, ready {state.ready}")
             if owner not in lane.consumers:
                 raise Violation("findable", f"{owner} owns {entry} and is no consumer")
@@ -158,7 +163,7 @@ def leftovers(now: int, state: State, book: Ledger) -> None:
     keys = {f"u:{j.lane}:{j.key}" for j in book.jobs.values() if j.key and j.state == "open"}
     for key in state.keys:
         tail = key.partition("}:")[2]
-        if not any(fnmatch.fnmatchcase(tail, known) for known in KNOWN_KEYS):
+        if not KNOWN_KEYS.fullmatch(tail):
             raise Violation("keys", f"{key} is on no list")
         if tail.startswith("u:") and tail not in keys:
             raise Violation("leftovers", f"{key} of a job that has ended")
@@ -169,8 +174,9 @@ def suspects(now: int, state: State, book: Ledger, max_crashes: int = 3) -> None
     worst: dict[str, list[str]] = {}
     for name, lane in state.lanes.items():
         for entry, n in lane.crashes.items():
-            owner = lane.pending.get(entry, ("-", 0))[0]
-            if owner in state.members and n == max_crashes - 1:
+            owner, times = lane.pending.get(entry, ("-", 0))
+            # times 1: its group was destroyed and it was read as if it were new
+            if owner in state.members and n == max_crashes - 1 and times > 1:
                 worst.setdefault(owner, []).append(f"{name} {entry}")
     for owner, held in worst.items():
         if len(held) > 1:
@@ -216,5 +222,5 @@ def at_rest(state: State) -> None:
             raise Violation("at rest", f"{name} holds {lane.entries} {lane.pending}")
     for key in state.keys:
         tail = key.partition("}:")[2]
-        if not any(fnmatch.fnmatchcase(tail, fine) for fine in AT_REST):
+        if not AT_REST.fullmatch(tail):
             raise Violation("at rest", f"{key} is left")

@@ -114,20 +114,27 @@ class Ledger:
             raise Violation("fence", f"{uid}: {grant.fence} after {job.fence}")
         self.fences.add(grant.fence)
         job.fence = max(job.fence, grant.fence)
-        if grant.n == 1:
-            return
-        self.events["adopted"] += 1
-        owner, n = before.lanes[grant.lane].pending[grant.entry]
-        crashed = before.lanes[grant.lane].crashes.get(grant.entry, 0)
-        if owner != "-":
-            job.crashes += 1
-            crashed += 1
-        if (grant.n, grant.crashes) != (n + 1, crashed):
-            raise Violation(
-                "crash count", f"{uid} of {owner!r} came with n={grant.n}, crashes={grant.crashes}, not {n + 1}, {crashed}"
-            )
-        if after.live(owner):
-            raise Violation("adoption", f"{uid} was taken from {owner}, which is alive")
+        if grant.n > 1 and (grant.crashes, grant.n) != (
+            now := (after.lanes[grant.lane].crashes.get(grant.entry, 0), after.lanes[grant.lane].pending[grant.entry][1])
+        ):
+            raise Violation("crash count", f"{uid} came with {grant.crashes}, n={grant.n}; the server has {now}")
+
+    def adopted(self, before: State, after: State) -> None:
+        """A claim changed owners, whether or not its reply says so."""
+        for name, lane in before.lanes.items():
+            for entry, (owner, n) in lane.pending.items():
+                new = after.lanes[name].pending.get(entry, (owner, n))
+                if new == (owner, n):
+                    continue
+                uid = uid_of(lane.entries[entry])
+                self.events["adopted"] += 1
+                died = owner != "-"
+                self.jobs[uid].crashes += died
+                crashes = lane.crashes.get(entry, 0) + died
+                if new[1] != n + 1 or after.lanes[name].crashes.get(entry, 0) != crashes:
+                    raise Violation("crash count", f"{uid} went from {owner} n={n} to {new}; {crashes} crashes expected")
+                if after.live(owner):
+                    raise Violation("adoption", f"{uid} was taken from {owner}, which is alive")
 
     def vanished(self, uid: str, job: Job, record: Any, after: State, max_crashes: int) -> None:
         """A job that is nowhere: it must have been ended by the server, by a right of its own."""

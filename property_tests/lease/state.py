@@ -27,7 +27,11 @@ local function field(rows, name)
   end
   return found
 end
-local out = {keys = redis.call('KEYS', P .. '*')}
+local out = {keys = {}}
+for _, k in ipairs(redis.call('KEYS', P .. '*')) do
+  local kind = string.match(k, '}:(%w+:)')
+  if kind ~= 'once:' and kind ~= 'r:' and kind ~= 'stats:' then out.keys[#out.keys + 1] = k end
+end
 for _, k in ipairs({'clock', 'serve', 'limits', 'override', 'delayed:d', 'moved', 'cancels'}) do out[k] = hash(k) end
 for _, k in ipairs({'members', 'expired', 'delayed'}) do out[k] = zset(k) end
 for _, k in ipairs({'pools', 'paused', 'orphans'}) do out[k] = set(k) end

@@ -167,6 +167,7 @@ class World:
 
     def after_claim(self, before: State, request: Request, reply: Any, i: int) -> None:
         self.after_any(before, request, reply, i)
+        self.book.adopted(before, self.state)
         claimed = scripts.read_claim(reply, self.now / 1000)
         if claimed.status is not Status.OK:
             return

@@ -185,7 +185,7 @@ class _Claim:
                     self.withheld, left = True, left + 1
                     continue
                 self.suspected = True
-            if e.owner != HANDED_BACK and limit >= UNLIMITED:
+            if e.owner != HANDED_BACK and c.keep:
                 self.adopted |= 1 << e.job
             self.entries[i] = Entry(e.id, e.job, self.member, e.n + 1, crashes)
             self.grants.append((e.id, e.job, e.n + 1))

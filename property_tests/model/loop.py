@@ -30,7 +30,7 @@ from property_tests.model.state import (
     Limbo,
     Worker,
 )
-from property_tests.model.worker import Moves, extended, retired
+from property_tests.model.worker import Moves, in_epoch, retired
 from property_tests.model.world import World
 
 
@@ -91,8 +91,8 @@ def begin_claim(mv: Moves, i: int, w: Worker, room: int) -> None:
     if futile and w.epoch == env.epoch and could_claim(c, mv.server, w.member, w.pool):
         bad = "WORK ready job, free limit, free consumer, nobody else hungry, and no grant"
         mv.add(("claim", w.member, "gets nothing"), i, w, bad=bad)
-    if c.bell or claimed.server != mv.server or claimed.status != OK or claimed.bad:
-        after, bad = mv.judged(claimed)
+    after, bad = mv.judged(claimed)
+    if c.bell or claimed.server != mv.server or claimed.status != OK or bad or after is not env:
         if c.bell and w.bell == RUNG and futile and spins(mv, i, w, claimed):
             bad = bad or "SPIN a worker takes its own ring again and again"
         sent = w._replace(bell=AWAKE if w.bell == RUNG else w.bell, exchange=answer(claimed, env.epoch, room, ()))
@@ -165,8 +165,7 @@ def reply(mv: Moves, i: int, w: Worker) -> None:
     held, refused = after_settle(c, w)
     take: tuple[Held, ...] = ()
     if x.grants and (x.epoch == w.epoch or b.no_grant_epoch or b.late_start):
-        known = {(y.id, y.n) for y in held}
-        take = tuple(Held(*grant, x.epoch, KNOWN) for grant in x.grants if (grant[0], grant[2]) not in known)
+        take = tuple(Held(*grant, x.epoch, KNOWN) for grant in x.grants)
     other = x.status == EPOCH or refused or (bool(x.grants) and x.epoch > w.epoch and not b.no_grant_epoch)
     new = w._replace(
         held=tuple(sorted(held + take)),
@@ -183,15 +182,11 @@ def reply(mv: Moves, i: int, w: Worker) -> None:
 def reconcile(mv: Moves, i: int, w: Worker) -> None:
     """Confirm first, then ``mine``; each an exchange of its own, so no claim, settle or reply is outstanding."""
     c, env, b = mv.c, mv.env, mv.c.broken
-    if w.confirm and w.exchange.stage == ANSWERED and b.confirm_overlaps:
-        server, status, ids = confirm(c, mv.server, w.member, w.held)
-        if status == OK:
-            new = w._replace(epoch=env.epoch, confirm=False, deadline=extended(c, w, 0))
-            listed = tuple(x._replace(epoch=env.epoch) for x in w.held if (x.id, x.job, x.n) in ids)
-            mv.add(("confirms beside a reply", w.member), i, new._replace(held=tuple(sorted(listed))), server)
     if w.exchange.stage != NOTHING:
         return
     if w.confirm and not (w.mine and b.mine_early):
+        if b.thread_confirms:
+            return
         server, status, ids = confirm(c, mv.server, w.member, w.held)
         sent = w._replace(exchange=Exchange(CONFIRMING, 0, 0, (), status, env.epoch, ids, False))
         mv.add(("confirm", w.member, status, ids), i, sent, server)
@@ -211,24 +206,12 @@ def reconcile(mv: Moves, i: int, w: Worker) -> None:
 
 
 def confirmed(mv: Moves, i: int, w: Worker) -> None:
-    """Of an older epoch only the confirmed stays; the lease counts from the moment the confirm was sent."""
+    """The answer to the loop's confirm."""
     c, x = mv.c, w.exchange
     if x.status == LOST:
         mv.add(("confirm refused", w.member, "retires"), i, retired(c, w))
         return
-    again = not (c.broken.no_mine or c.broken.mine_lazy or c.broken.mine_early)
-    held = tuple(
-        y._replace(epoch=x.epoch) for y in w.held if y.epoch == x.epoch or (y.id, y.job, y.n) in x.grants
-    )
-    new = w._replace(
-        held=tuple(sorted(held)),
-        exchange=NO_EXCHANGE,
-        epoch=x.epoch,
-        confirm=False,
-        mine=w.mine or again,
-        deadline=extended(c, w, x.age),
-        bell=AWAKE,
-    )
+    new = in_epoch(c, w._replace(exchange=NO_EXCHANGE), x.epoch, x.grants, x.age)
     mv.add(("confirm reply", w.member, x.grants), i, new)
 
 

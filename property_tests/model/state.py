@@ -85,6 +85,9 @@ class Renewal(NamedTuple):
     age: int
     """Ticks since it was sent; -1: none in flight."""
     status: str
+    epoch: int
+    """Only where the thread confirms (W7, W8): the server's; else 0."""
+    confirmed: tuple[tuple[int, int, int], ...]
 
 
 class Exchange(NamedTuple):
@@ -174,7 +177,7 @@ class State(NamedTuple):
 Label = tuple[object, ...]
 """What happened: a kind and details, made into text only for traces."""
 
-NO_RENEWAL = Renewal(-1, "")
+NO_RENEWAL = Renewal(-1, "", 0, ())
 NO_EXCHANGE = Exchange(NOTHING, 0, 0, (), "", 0, (), False)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from property_tests.model.claim import Claimed, ring
-from property_tests.model.scripts import hand_back, join, leave, renew, running, unsettled
+from property_tests.model.claim import Claimed
+from property_tests.model.scripts import confirm, join, leave, renew, running, unsettled
 from property_tests.model.state import (
     AGAIN,
     ANSWERED,
     AWAKE,
-    BACKLOG,
     DRAINING,
-    ENDED,
     EPOCH,
     KILLED,
     KNOWN,
@@ -88,7 +86,7 @@ class Moves:
             if claimed.capped and not claimed.grants:
                 if since > c.hungry:
                     bad = bad or "WITHHELD work that could run waits longer than a hungry mark lives"
-                env = env._replace(withheld=since or 1)
+                env = env if since else env._replace(withheld=1)
             elif claimed.grants and since:
                 env = env._replace(withheld=0)
         if c.strict and not bad:
@@ -211,24 +209,44 @@ def lease(mv: Moves, i: int, w: Worker) -> None:
         mv.add((kind, w.member, "retires"), i, retired(c, w))
         if w.deadline <= 1:
             mv.may_tick = False
-    age, status = w.renewal
-    if age < 0:
-        if w.deadline < c.fresh_deadline and not w.confirm:
-            server, status = renew(c, mv.server, mv.env.epoch, w.member, w.epoch)
-            mv.add(("renew", w.member, status), i, w._replace(renewal=Renewal(0, status)), server)
-            if mv.env.budget.net:
-                late = Limbo("renew", w.member, w.session, w.epoch, 0, ())
-                mv.add(("renew in limbo", w.member), i, w, env=mv.limbo(late))
-        return
+    if w.renewal.age >= 0:
+        renewed(mv, i, w)
+    elif w.confirm and b.thread_confirms:
+        server, status, ids = confirm(c, mv.server, w.member, w.held)
+        sent = w._replace(renewal=Renewal(0, status, mv.env.epoch, ids))
+        mv.add(("thread confirms", w.member, status, ids), i, sent, server)
+    elif w.deadline < c.fresh_deadline and not w.confirm:
+        server, status = renew(c, mv.server, mv.env.epoch, w.member, w.epoch)
+        mv.add(("renew", w.member, status), i, w._replace(renewal=Renewal(0, status, 0, ())), server)
+        if mv.env.budget.net:
+            late = Limbo("renew", w.member, w.session, w.epoch, 0, ())
+            mv.add(("renew in limbo", w.member), i, w, env=mv.limbo(late))
+
+
+def renewed(mv: Moves, i: int, w: Worker) -> None:
+    """The reply to a renewal, some time after it was executed."""
+    c = mv.c
+    age, status, epoch, ids = w.renewal
     done = w._replace(renewal=NO_RENEWAL)
     if status == LOST:
         mv.add(("renew refused", w.member, "retires"), i, retired(c, w))
     elif status == EPOCH:
         mv.add(("renew reply", w.member, status), i, done._replace(confirm=True))
+    elif epoch:
+        mv.add(("renew reply", w.member, "confirms", ids), i, in_epoch(c, done, epoch, ids, age))
     else:
         mv.add(("renew reply", w.member, status), i, done._replace(deadline=extended(c, w, age)))
     if age >= c.ttl - c.margin:
         mv.add(("renew reply dropped", w.member), i, done)
+
+
+def in_epoch(c: World, w: Worker, epoch: int, ids: tuple[tuple[int, int, int], ...], age: int) -> Worker:
+    """Of an older epoch only the confirmed stays; the lease counts from the moment the confirm was sent."""
+    b = c.broken
+    held = tuple(x._replace(epoch=epoch) for x in w.held if x.epoch == epoch or (x.id, x.job, x.n) in ids)
+    mine = w.mine or not (b.no_mine or b.mine_lazy or b.mine_early)
+    deadline = extended(c, w, age)
+    return w._replace(held=tuple(sorted(held)), epoch=epoch, confirm=False, mine=mine, deadline=deadline, bell=AWAKE)
 
 
 def extended(c: World, w: Worker, age: int) -> int:

@@ -39,7 +39,7 @@ class Broken:
     epoch_extends: bool = False  # harmless variant: the server's side only
     no_confirm: bool = False  # everything known gets the new epoch
     no_grant_epoch: bool = False  # the worker does not compare a grant's epoch
-    confirm_overlaps: bool = False  # W7: confirms while a claim's reply is still in the loop's buffer
+    thread_confirms: bool = False  # W7, W8: the thread confirms, while a claim's reply may be in the loop's buffer
     mine_early: bool = False  # W8: mine does not compare the epoch
     mine_starts: bool = False  # W4
     mine_all: bool = False

@@ -114,8 +114,8 @@ def test_a_default_that_json_cannot_hold_stays_with_the_worker() -> None:
         (resize, ("\ud800",), {}, "surrogates not allowed"),
         (ship, ([Line("a", "1")],), {}, "parameter 'lines': Expected `int`, got `str`"),  # type: ignore[arg-type]  # the point
         (ship, ([Line("a", 1)],), {"express": 1}, "parameter 'express'"),
-        (untyped, (object(),), {}, "argument 1: a builtins.object cannot be written as JSON"),
-        (untyped, ({(1, 2): 3},), {}, "argument 1"),
+        (untyped, (object(),), {}, "parameter 'anything': a builtins.object cannot be written as JSON"),
+        (untyped, ({(1, 2): 3},), {}, "parameter 'anything': a tuple cannot be a key of a JSON object"),
         (bill, ({"id": "x"},), {}, "parameter 'order'"),
     ],
 )
@@ -146,7 +146,7 @@ def test_size_has_a_limit() -> None:
     """The limit counts encoded bytes and the message says what to do instead."""
     envelope = Envelope(v=1, task="resize", args=("x" * 100,))
 
-    with pytest.raises(flowq.PayloadTooLarge, match="137 bytes, the limit is 100: store the data elsewhere"):
+    with pytest.raises(flowq.PayloadTooLarge, match="135 bytes, the limit is 100: store the data elsewhere"):
         codec(resize).encode(envelope, {}, limit=100)
 
 

@@ -10,6 +10,7 @@ a peer asked for a key update in the very moment of a blocked write, anyio raise
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import ssl
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import anyio
 import hiredis
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
 from flowq._errors import ConfigurationError, OutcomeUnknown, Unavailable
@@ -197,8 +198,8 @@ def _reason(error: BaseException) -> str:
     )
     if wrapped and error.__cause__ is not None:
         return _reason(error.__cause__)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        return os.strerror(error.errno)
     return str(error) or type(error).__name__
 
 
@@ -240,12 +241,31 @@ async def connect(
 async def _open_stream(address: Address) -> ByteStream:
     try:
         if address.path is not None:
-            return await anyio.connect_unix(address.path)
+            return await _open_unix(address.path)
         stream = await anyio.connect_tcp(address.host, address.port)
     except OSError as error:
         raise Unavailable(f"cannot reach {address}: {_reason(error)}") from error
     _tune(stream.extra(SocketAttribute.raw_socket), address.reply_timeout)  # noqa: S610 -- anyio, not Django
     return stream if address.tls is None else await _start_tls(stream, address)
+
+
+async def _open_unix(path: str) -> ByteStream:
+    """Not ``anyio.connect_unix``: its asyncio stream sets a cancelled future ("invalid state" in the log) when it is closed while
+    it becomes readable, and spins while the server's backlog is full.
+    """
+    raw = socket.socket(socket.AF_UNIX)
+    try:
+        raw.setblocking(False)
+        while True:
+            try:
+                raw.connect(path)
+            except BlockingIOError:
+                await anyio.sleep(FIRST_DELAY)
+            else:
+                return await SocketStream.from_socket(raw)
+    except BaseException:
+        raw.close()
+        raise
 
 
 def _tune(raw: socket.socket, reply_timeout: float) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio
+import anyio.lowlevel
 import attrs
 import hiredis
 from anyio.abc import TaskStatus
@@ -116,6 +117,8 @@ class Pipeline:
         """
         if self.state != "up" and (self._closed or not wait):
             raise self._unavailable()
+        # in a scope that is cancelled already, nothing is sent
+        await anyio.lowlevel.checkpoint_if_cancelled()
         call = _Call(data, expected, wait)
         self._outbox[call] = None
         self._calls += 1

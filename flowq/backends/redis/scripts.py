@@ -201,18 +201,16 @@ def read_claim(reply: list[Any], now: float) -> Claimed:
     )
 
 
+_KINDS: dict[type[object], str] = {Succeeded: "end", Cancelled: "end", Again: "again", Dead: "dead", Released: "free"}
+_BARE = frozenset({"ok", "free"})
+"""Kinds of which the script needs nothing but the entry and its delivery count."""
+
+
 def _kind(e: Ended) -> str:
-    match e.outcome:
-        case Succeeded(record=None) if not e.key and not e.moved:
-            return "ok"
-        case Succeeded() | Cancelled():
-            return "end"
-        case Again():
-            return "again"
-        case Dead():
-            return "dead"
-        case Released():
-            return "free"
+    o = e.outcome
+    if type(o) is Succeeded and o.record is None and not e.key and not e.moved:
+        return "ok"
+    return _KINDS[type(o)]
 
 
 def entry_order(entry: str) -> tuple[int, int]:
@@ -223,17 +221,24 @@ def entry_order(entry: str) -> tuple[int, int]:
 
 def settle(me: Standing, ended: Sequence[Ended], claiming: bool) -> tuple[Args, list[Ended]]:
     """The arguments, and the outcomes in the order in which the reply numbers them."""
+    groups: dict[tuple[str, str], list[Ended]] = {}
+    for e in ended:
+        name = (_kind(e), e.delivery.lane)
+        group = groups.get(name)
+        if group is None:
+            groups[name] = [e]
+        else:
+            group.append(e)
     args: Args = [me.member, me.epoch, int(claiming)]
-    kinds = [(_kind(e), e.delivery.lane, e) for e in ended]
-    if len(kinds) > 1:
-        kinds.sort(key=lambda k: (k[0], k[1], entry_order(k[2].delivery.entry)))
     ordered: list[Ended] = []
-    for (kind, lane), rows in groupby(kinds, key=lambda k: (k[0], k[1])):
-        group = [e for _, _, e in rows]
+    for (kind, lane), group in groups.items():
         args += (kind, lane, len(group), sum([e.run_ms for e in group]))
+        bare = kind in _BARE
         for e in group:
-            args += (e.delivery.entry, e.delivery.n)
-            if kind not in ("ok", "free"):
+            d = e.delivery
+            args.append(d.entry)
+            args.append(d.n)
+            if not bare:
                 args += _details(e)
         ordered += group
     return args, ordered

@@ -59,10 +59,11 @@ class RedisStream:
             await anyio.sleep(block)
             return True
         bell = self._keys.bell(pool)
-        # NOACK: a ring is a hint, and one that its reader drops is made good by the safety poll
+        # NOACK: a ring is a hint, and one that its reader drops is made good by the safety poll. One consumer for all members: it
+        # owns nothing, so its name means nothing and need not be cleaned up
         try:
             reply = await self._reader.read(
-                "XREADGROUP", "GROUP", "flowq", me.member, "COUNT", 8, "NOACK",
+                "XREADGROUP", "GROUP", "flowq", "w", "COUNT", 8, "NOACK",
                 "BLOCK", max(1, int(block * 1000)), "STREAMS", bell, ">", block=block,
             )  # fmt: skip
         except NoGroup:

@@ -160,6 +160,8 @@ class Proxy:
                 continue  # broken already
 
     def close(self) -> None:
+        if self._listener.fileno() < 0:
+            return
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.deaf = False

@@ -34,10 +34,12 @@ local function bury(m, l)
     if not own.err then
       if #own > 0 then
         owes = owes + 1
+        redis.call('HSET', P .. 'member:' .. m, 'o:' .. lane, 1)
         redis.call('SADD', P .. 'orphans', lane)
         mark(lane)
         ring(lane)
       else
+        redis.call('HDEL', P .. 'member:' .. m, 'o:' .. lane)
         redis.call('XGROUP', 'DELCONSUMER', s, 'flowq', m)
       end
     end
@@ -59,7 +61,14 @@ local function settle_debt(lane, m)
   if m == '-' then return end
   if redis.call('ZSCORE', P .. 'members', m) then return end -- expired, not yet buried: bury counts what it owes
   redis.call('XGROUP', 'DELCONSUMER', P .. 's:' .. lane, 'flowq', m)
-  if redis.call('HINCRBY', P .. 'member:' .. m, 'owes', -1) <= 0 then owes_nothing(m) end
+  local paid = redis.call('HDEL', P .. 'member:' .. m, 'o:' .. lane) == 1
+  if paid and redis.call('HINCRBY', P .. 'member:' .. m, 'owes', -1) <= 0 then owes_nothing(m) end
+end
+
+-- no dead member owns anything in this lane, those included whose last entry ended otherwise than by adoption
+local function forgive(lane)
+  redis.call('SREM', P .. 'orphans', lane)
+  for _, m in ipairs(redis.call('ZRANGE', P .. 'expired', 0, 999)) do settle_debt(lane, m) end
 end
 
 local function bury_expired(l)

@@ -96,7 +96,7 @@ local function take_from(lane, limit, policy)
       end
       ended, used, got, most = ended + gone, used - gone, #grants, most - #grants
     end
-    if not left then redis.call('SREM', P .. 'orphans', lane) end
+    if not left then forgive(lane) end
   end
   local take, capped = limit and math.min(most, limit - used) or most, false
   if others and take > 0 then

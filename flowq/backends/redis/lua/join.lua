@@ -81,6 +81,9 @@ for i = rest + 2 * nlanes, #ARGV, 3 do
   local own = redis.pcall('XPENDING', P .. 's:' .. lane, 'flowq', entry, entry, 1)
   if not own.err and own[1] and own[1][2] == old and own[1][4] == n and redis.call('HEXISTS', P .. 'limits', lane) == 0 then
     redis.call('XCLAIM', P .. 's:' .. lane, 'flowq', m, 0, entry, 'JUSTID')
+    if redis.call('HGET', P .. 'member:' .. old, 'suspect') == lane .. '|' .. entry then
+      redis.call('HSET', P .. 'member:' .. m, 'suspect', lane .. '|' .. entry)
+    end
     moved[#moved + 1] = (i - rest - 2 * nlanes) / 3
   end
 end

@@ -1,0 +1,156 @@
+"""How much this worker wants now, and what it knows of the work outside: the decisions of ``_core.prefetch`` with their memory.
+
+A claim is ``due`` when one may find something: somebody rang, the safety poll or a timer said so, or the last claim got all that
+it asked for. A body of a limited or sync lane that ended makes one worth while, too: what it held is free now.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from flowq._core.prefetch import Load, Pace, is_worth_a_claim, share_ahead
+from flowq._model import Claimed, Want
+from flowq._runtime.floor import Floor
+from flowq._runtime.nudge import Nudge
+from flowq._runtime.options import RunOptions
+
+AFTER_EXPIRY = 0.020
+"""Seconds after another member's lease has ended at which its jobs are asked for."""
+SAMPLE_EVERY = 0.002
+"""Seconds between two measurements of the lanes' pace."""
+FADE = 0.7
+"""What is left of a lane's rate after a sample without a body of it."""
+
+
+class Intake:
+    """See the module. The exchange asks ``want`` once a turn; reader and scheduler feed it and wait for it."""
+
+    def __init__(self, floor: Floor, options: RunOptions, stop_waiting: Callable[[], None]) -> None:
+        self._floor = floor
+        self._threads = options.threads
+        self._stop_waiting = stop_waiting
+        self._sync = {lane.name for lane in floor.lanes.values() if lane.sync}
+        self._only_sync = len(self._sync) == len(floor.lanes)
+        self.is_open = False
+        self.due = True
+        self.ring_to_pass = False
+        """A ring reached this worker although it has no room: somebody else shall hear it."""
+        self.is_listening = False
+        """The reader waits for a ring."""
+        self.listen = Nudge()
+        """Wakes the reader."""
+        self.timers = Nudge()
+        """Wakes the scheduler."""
+        self.next_due = math.inf
+        """When the earliest delayed job is due, as far as this worker knows; monotonic seconds, as the next two."""
+        self.next_expiry = math.inf
+        self.quarantine_end = 0.0
+        self.found_nothing = False
+        """The last claim had room and got nothing."""
+        self._asked = 0
+        self._paces: dict[str, Pace] = {}
+        self._sampled_at = floor.loop.now()
+
+    # --- what is free -------------------------------------------------------------------------------------------------------
+
+    @property
+    def load(self) -> Load:
+        floor = self._floor
+        return Load(floor.concurrency, floor.running, len(floor.ready))
+
+    def free_threads(self) -> int:
+        if not self._sync:
+            return self._threads
+        floor = self._floor
+        busy = sum(c.delivery is not None and c.lane is not None and c.lane.sync for c in floor.consumers)
+        return max(0, self._threads - busy - sum(d.lane in self._sync for d in floor.ready))
+
+    @property
+    def room(self) -> int:
+        """How many jobs could start now."""
+        return min(self.load.room, self.free_threads()) if self._only_sync else self.load.room
+
+    # --- asking -------------------------------------------------------------------------------------------------------------
+
+    def want(self, now: float) -> Want | None:
+        """What to ask for in this turn; None: nothing."""
+        floor = self._floor
+        if now - self._sampled_at >= SAMPLE_EVERY:
+            self._sample(now)
+        room = self.room
+        if not self.is_open or not (self.due or (floor.tokens_back and room)):
+            return self._pass_ring(room)
+        extra = share_ahead(self._paces, self.load) if self.due and self._paces else {}
+        if not room and not (extra and is_worth_a_claim(self.load, sum(extra.values()))):
+            return self._pass_ring(room)
+        floor.tokens_back = False
+        self.ring_to_pass = False
+        self._asked = room
+        return Want(room, self.free_threads(), extra)
+
+    def _pass_ring(self, room: int) -> Want | None:
+        if not self.ring_to_pass or (room and self.is_open):
+            return None
+        self.ring_to_pass = False
+        return Want(0, 0, {}, ring=True)
+
+    def answered(self, claimed: Claimed, now: float) -> None:
+        """Learn from a claim's answer."""
+        got = len(claimed.grants)
+        self.due = got >= max(1, self._asked)
+        self.found_nothing = got == 0
+        before = min(self.next_due, self.next_expiry)
+        self.next_due = math.inf if claimed.next_due is None else now + claimed.next_due
+        self.next_expiry = (
+            math.inf if claimed.next_expiry is None else now + claimed.next_expiry + AFTER_EXPIRY
+        )
+        if claimed.quarantine > 0:
+            self.quarantine_end = now + claimed.quarantine
+        if min(self.next_due, self.next_expiry) < before or claimed.quarantine > 0:
+            self.timers.set()
+
+    def ask(self) -> None:
+        """A claim may find something: make one."""
+        self.due = True
+        self._floor.turn.set()
+
+    def heard(self, rang: bool) -> None:
+        """The reader's wait is over: by a ring, or (False) because it is time for the safety poll."""
+        if self.is_open and self.room:
+            self.ask()
+        elif rang:
+            self.ring_to_pass = True
+            self._floor.turn.set()
+
+    @property
+    def can_listen(self) -> bool:
+        return self.is_open and not self.due and self.room > 0
+
+    def update(self, is_member: bool) -> None:
+        """After each turn: send the reader to listen, or call it back."""
+        if self.can_listen and is_member:
+            if not self.is_listening:
+                self.listen.set()
+        elif self.is_listening:
+            self._stop_waiting()
+
+    def is_exhausted(self, now: float, within: float) -> bool:
+        """Is nothing ready, running, or due within so many seconds, as far as this worker can serve it?"""
+        idle = not self._floor.known and not self.due and self.found_nothing
+        return idle and now >= self.quarantine_end and self.next_due > now + within
+
+    # --- pace ---------------------------------------------------------------------------------------------------------------
+
+    def _sample(self, now: float) -> None:
+        elapsed, self._sampled_at = now - self._sampled_at, now
+        for lane in self._floor.lanes.values():
+            if lane.ended:
+                if lane.limiter is None and not lane.sync:
+                    lane.pace.add(lane.ended, lane.spent, elapsed)
+                    self._paces[lane.name] = lane.pace
+                lane.ended, lane.spent = 0, 0.0
+            elif lane.name in self._paces:
+                lane.pace.per_second *= FADE
+                if lane.pace.ahead(self._floor.concurrency) == 0 or lane.limiter is not None:
+                    del self._paces[lane.name]

@@ -1,0 +1,38 @@
+"""Listens to the doorbell while this worker has room and no reason to claim, so that an idle worker costs nothing."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+
+from flowq._errors import ServerError
+from flowq._runtime.events import WORKER
+from flowq._runtime.intake import Intake
+from flowq._runtime.member import Member
+from flowq._runtime.reconcile import is_passing
+from flowq.backends.protocol import Backend
+
+SAFETY_POLL = 1.0
+"""Seconds that one wait lasts at most; a claim follows, whether anybody rang or not: a ring may be lost with its hearer."""
+
+
+async def listen(backend: Backend, intake: Intake, member: Member) -> None:
+    """Wait for rings until cancelled, and pass them to the intake."""
+    while True:
+        await intake.listen.wait()
+        if member.over or not intake.can_listen:
+            continue
+        intake.is_listening = True
+        rang = False
+        try:
+            rang = await backend.stream.wait_ring(member.standing, SAFETY_POLL)
+        except ServerError as exc:
+            if not is_passing(exc):
+                raise
+            WORKER.log(logging.DEBUG, "no doorbell: %s", exc)
+            await anyio.sleep(SAFETY_POLL / 4)
+            await backend.wait_up()
+        finally:
+            intake.is_listening = False
+        intake.heard(rang)

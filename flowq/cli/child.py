@@ -1,0 +1,219 @@
+"""One worker process of ``flowq run``: ``python -m flowq.cli.child FD``. It imports the app; its supervisor does not.
+
+``FD`` is the pipe over which the settings come (``settings.receive``) and whose end of file means that the supervisor is gone. This
+process must not outlive its supervisor: nobody would kill it if it overran its lease.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import attrs
+from anyio.abc import TaskGroup
+
+import flowq
+from flowq._app import App
+from flowq._errors import FlowqError, Unavailable
+from flowq._runtime import overrun
+from flowq._runtime.worker import Worker
+from flowq.cli import logs
+from flowq.cli.board import PULSE, Pulse, PulseFile, clock
+from flowq.cli.exits import Exit, exit_of
+from flowq.cli.loading import LoadError, load_app
+from flowq.cli.settings import RunSettings, receive
+
+logger = logging.getLogger("flowq.cli")
+
+BEAT: Final = 1.0
+"""Seconds between two signs of life of the event loop."""
+AGAIN: Final = 1.0
+"""Seconds before a start is tried again because no server was there."""
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Run the worker process; returns its exit code."""
+    fd = int(arguments[0])
+    try:
+        settings = receive(fd)
+        end_with_supervisor(settings.supervisor, fd)
+    except EOFError:
+        return Exit.FAILED
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        app = load_app(settings.target)
+        app.override(url=settings.url, namespace=settings.namespace, backend=settings.backend)
+        app.load()
+        backend = app.setting("backend").value
+    except LoadError as error:
+        return _told(error, Exit.USAGE)
+    except FlowqError as error:
+        return _told(error, exit_of(error))
+    pulse = PulseFile(Path(os.environ[PULSE]))
+    pulse.write(Pulse(loaded=True))
+    return anyio.run(WorkerProcess(app, settings, pulse).run, backend=backend)
+
+
+def end_with_supervisor(supervisor: int, fd: int) -> None:
+    """Have the kernel kill this process when its supervisor dies; where there is no such thing, watch the pipe.
+
+    Called in the main thread: on Linux the signal comes when the *thread* that started this process ends, which is the
+    supervisor's main thread.
+
+    Raises:
+        EOFError: it is gone already.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != supervisor:
+            raise EOFError("the supervisor has ended")
+    else:
+        watch_pipe(fd)
+
+
+def watch_pipe(fd: int) -> None:
+    """Kill this process at the pipe's end of file, from a thread: the portable half of ``end_with_supervisor``."""
+
+    def watch() -> None:
+        while os.read(fd, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="flowq lifeline", daemon=True).start()
+
+
+def _told(error: FlowqError, code: Exit) -> Exit:
+    logger.error("%s", error, extra={"event": "worker.failed", "facts": {"code": int(code)}})
+    return code
+
+
+@attrs.define(eq=False)
+class WorkerProcess:
+    """The worker, its signals and its signs of life, in one event loop."""
+
+    app: App[Any]
+    settings: RunSettings
+    pulse: PulseFile
+    worker: Worker | None = None
+    stopping: bool = False
+    scope: anyio.CancelScope | None = None
+    """Around the start, which a signal ends at once."""
+    tasks: TaskGroup | None = None
+
+    async def run(self) -> int:
+        """Serve until told to stop, or until a burst is done."""
+        async with anyio.create_task_group() as tasks:
+            self.tasks = tasks
+            await tasks.start(self._heed_signals)
+            tasks.start_soon(self._beat)
+            code = await self._serve()
+            tasks.cancel_scope.cancel()
+        return code
+
+    def started(self, value: Worker | None = None) -> None:
+        """``flowq.run`` calls it (this object is its ``task_status``) when the worker consumes."""
+        assert value is not None
+        self.worker = value
+        # programs that bodies start must not take this worker's place
+        for name in (overrun.VARIABLE, PULSE):
+            os.environ.pop(name, None)
+        self._say_alive()
+        if self.stopping:
+            self._drain(0.0)
+
+    async def _serve(self) -> int:
+        s = self.settings
+        while True:
+            try:
+                with anyio.CancelScope() as self.scope:
+                    if self.stopping:
+                        return Exit.OK
+                    await flowq.run(
+                        self.app,
+                        concurrency=s.concurrency,
+                        threads=s.threads,
+                        burst=s.burst,
+                        burst_wait=s.burst_wait,
+                        grace=s.grace,
+                        cancel_grace=s.cancel_grace,
+                        start_timeout=s.start_timeout,
+                        max_loop_stall=s.max_loop_stall,
+                        tasks=s.only,
+                        exclude=s.exclude or (),
+                        task_status=self,
+                    )
+                return self._how_it_went()
+            except Unavailable as error:
+                if self.worker is not None or s.burst:
+                    return _told(error, Exit.UNAVAILABLE)
+                logger.warning("%s; trying again", error, extra={"event": "worker.waiting"})
+                await anyio.sleep(AGAIN)
+            except FlowqError as error:
+                return _told(error, exit_of(error))
+            except Exception as error:  # the app's lifespan may raise anything, and a defect of ours too
+                logger.critical(
+                    "the worker failed: %r", error, exc_info=error, extra={"event": "worker.failed"}
+                )
+                return Exit.FAILED
+
+    def _how_it_went(self) -> Exit:
+        if self.worker is None:
+            return Exit.OK
+        stats = self.worker.stats()
+        if stats.cut_off:
+            return Exit.CUT_OFF
+        return Exit.BURST_DEAD if self.settings.burst and stats.dead else Exit.OK
+
+    # --- from outside -----------------------------------------------------------------------------------------------------
+
+    async def _heed_signals(self, *, task_status: Any) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            task_status.started()
+            async for _ in signals:
+                grace = 0.0 if self.stopping else self.settings.grace
+                self.stopping = True
+                if self.worker is None and self.scope is not None:
+                    self.scope.cancel()
+                elif self.worker is not None:
+                    self._drain(grace)
+
+    def _drain(self, grace: float) -> None:
+        assert self.worker is not None
+        assert self.tasks is not None
+        self.tasks.start_soon(partial(self.worker.drain, grace=grace))
+
+    async def _beat(self) -> None:
+        while True:
+            self._say_alive()
+            await anyio.sleep(BEAT)
+
+    def _say_alive(self) -> None:
+        now = clock()
+        if self.worker is None:
+            self.pulse.write(Pulse(at=now, loaded=True, draining=self.stopping))
+            return
+        stats = self.worker.stats()
+        self.pulse.write(
+            Pulse(
+                at=now,
+                # with every consumer busy it has nothing to ask for
+                polled_at=now if stats.running >= self.settings.concurrency else stats.last_answer,
+                running=stats.running,
+                loaded=True,
+                consuming=stats.is_member,
+                draining=stats.is_draining,
+            )
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
