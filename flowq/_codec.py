@@ -135,7 +135,7 @@ class TaskCodec:
             raw = encode(value)
         except Exception as exc:  # noqa: BLE001 - a model's own serialiser may raise anything
             raise BadResult(
-                f"task {self.signature.task!r} returned a {type(value).__qualname__} that cannot be stored: {why(exc)}. Return "
+                f"task {self.signature.task!r} returned a value of type {type(value).__qualname__} that cannot be stored: {why(exc)}. Return "
                 f"something JSON can hold, or set results=False"
             ) from None
         if len(raw) > limit:

@@ -60,7 +60,7 @@ class Pair(NamedTuple):
     right: str
 
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 whole = st.integers(-(2**63), 2**64 - 1)
 real = st.floats(allow_nan=False, allow_infinity=False)
@@ -213,7 +213,9 @@ def test_foreign_bytes_never_raise_anything_else(raw: bytes) -> None:
 
 
 @given(
-    st.dictionaries(text.filter(lambda k: k not in ("id", "attempt", "enqueued_at", "v", "args")), json_values),
+    st.dictionaries(
+        text.filter(lambda k: k not in ("id", "attempt", "enqueued_at", "v", "args")), json_values
+    ),
     st.integers(2, 9),
 )
 def test_retry_keeps_what_it_does_not_know(extra: dict[str, Any], attempt: int) -> None:
@@ -228,7 +230,15 @@ def test_retry_keeps_what_it_does_not_know(extra: dict[str, Any], attempt: int) 
     assert all(bytes(now[name]) == bytes(was[name]) for name in extra)
 
 
-@given(st.builds(Record, status=st.sampled_from(["dead", "cancelled"]), message=st.text(), traceback=st.text(), reason=st.text()))
+@given(
+    st.builds(
+        Record,
+        status=st.sampled_from(["dead", "cancelled"]),
+        message=st.text(),
+        traceback=st.text(),
+        reason=st.text(),
+    )
+)
 def test_every_outcome_can_be_written(record: Record) -> None:
     """Any text of an exception is stored, even what UTF-8 cannot hold; clean text comes back as it was."""
     back = decode_record(encode_record(record))

@@ -27,7 +27,11 @@ def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
     )
     for column in columns:
         made.add_column(
-            column, justify="right" if column in right else "left", overflow="fold", header_style="dim"
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            header_style="dim",
+            min_width=len(column),
         )
     return made
 

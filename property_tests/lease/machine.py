@@ -56,8 +56,18 @@ class LeaseMachine(RuleBasedStateMachine):
     def fresh(self, *slots: int) -> None:
         """Let these workers do what they must before they can claim, then claim."""
         for i in slots:
-            for _ in range(4):
+            for _ in range(5):
+                w = self.world.workers[i]
+                last = bool(w.id) and w.greeted and w.confirmed and w.reconciled
                 self.do("turn", i)
+                if last:
+                    break
+
+    def busy(self, i: int) -> int:
+        """Worker i, or the next one that runs something."""
+        workers = self.world.workers
+        order = [(i + step) % 3 for step in range(3)]
+        return next((k for k in order if workers[k].running(self.world.now) and not workers[k].paused), i)
 
     @initialize(a=st.integers(1, 5), b=st.integers(0, 2), u=st.integers(0, 3), who=st.sets(SLOT, min_size=2))
     def preload(self, a: int, b: int, u: int, who: set[int]) -> None:
@@ -71,13 +81,20 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(i=SLOT, extra=st.sampled_from([0, 0, 0, 2]))
     def turns(self, i: int, extra: int) -> None:
-        self.all_of([("turn", i, "ok", extra), ("turn", i)])
+        self.fresh(i)
+        self.do("turn", i, "ok", extra)
 
-    @rule(i=SLOT, k=st.integers(0, 2), how=HOW, then=st.sampled_from(["ok", "ok", "lost_reply", "late", "limbo"]))
+    @rule(i=SLOT, k=st.integers(0, 5), how=HOW, then=st.sampled_from(["ok", "ok", "lost_reply", "late", "limbo"]))
     def ends(self, i: int, k: int, how: str, then: str) -> None:
+        i = self.busy(i)
         self.all_of([("end", i, k, how), ("turn", i, then)])
 
-    @rule(i=SLOT, lane=LANE, n=st.integers(1, 4), what=st.sampled_from(["", "", "delay", "key", "both", "resent"]))
+    @rule(i=SLOT, how=HOW, more=HOW, then=st.sampled_from(["ok", "ok", "dup", "lost_between"]))
+    def all_end(self, i: int, how: str, more: str, then: str) -> None:
+        i = self.busy(i)
+        self.all_of([("end", i, 0, more), ("end_all", i, how), ("turn", i, then)])
+
+    @rule(i=SLOT, lane=LANE, n=st.integers(1, 6), what=st.sampled_from(["", "", "delay", "key", "both", "resent"]))
     def submits(self, i: int, lane: str, n: int, what: str) -> None:
         delay = 700 if what in ("delay", "both") else 0
         self.do("submit", lane, n, delay, 1 if what in ("key", "both") else 0, "resent" if what == "resent" else "ok")
@@ -213,6 +230,45 @@ class LeaseMachine(RuleBasedStateMachine):
         if die:
             self.do("crash", j)
         self.all_of([("end", i, 0, "ok"), ("tick", 1600 if die else 0), ("turn", i), ("end", i, 0, "ok"), ("turn", i)])
+
+    @rule(i=SLOT, limit=st.integers(1, 4), others=st.integers(0, 6), n=st.integers(2, 6), end=st.booleans())
+    def tokens_are_shared(self, i: int, limit: int, others: int, n: int, end: bool) -> None:
+        """One is busy with other lanes, two want more of one lane than there is: no token may be idle for fairness' sake."""
+        self.do("control", "a", "limit", limit)
+        if others:
+            self.do("submit", "u", others)
+        self.fresh(i)
+        self.do("submit", "a", n)
+        self.fresh((i + 1) % 3, (i + 2) % 3)
+        if end:
+            self.do("end", self.busy(i + 1), 0, "ok")
+        self.do("quiet")
+        self.do("rounds")
+
+    @rule(i=SLOT, how=HOW, loss=st.sampled_from(["destroy", "destroy", "members", "clock", "failover", "restart"]), delay=st.booleans())
+    def loss_is_met_by_a_settle(self, i: int, how: str, loss: str, delay: bool) -> None:
+        """The first to hear of it is a body's end, perhaps of many; nothing new is submitted."""
+        if delay:
+            self.do("submit", "u", 1, 700)
+        self.do("submit", "u", 5)
+        self.fresh(i)
+        self.do(*{"destroy": ("destroy", "u"), "restart": ("restart",), "failover": ("failover",)}.get(loss, ("lose", loss)))
+        self.do("end_all", i, how)
+        self.do("turn", i)
+        self.fresh(i)
+
+    @rule(i=SLOT, k=st.integers(0, 3), then=st.sampled_from(["ok", "retry", "free", "crash", ""]))
+    def cancelled_while_it_ends(self, i: int, k: int, then: str) -> None:
+        """A job is cancelled in any of its states; its body may end before it hears of it."""
+        self.do("cancel", k)
+        i = self.busy(i)
+        if then == "crash":
+            self.all_of([("crash", i), ("tick", 12_000)])
+        elif then:
+            self.all_of([("end_all", i, then), ("turn", i)])
+        else:
+            self.do("renew", i)
+        self.fresh(i)
 
     # --- the end
 

@@ -39,7 +39,7 @@ LOCAL = TTL - int(TIMES.margin * 1000)
 RENEW_EVERY = int(TIMES.renew_every * 1000)
 UNWIND = 1500
 """How long a cancelled body may still run: margin - G - a little for the watchdog."""
-CONCURRENCY = 3
+CONCURRENCY = 6
 RECORD_TTL = 600_000
 
 

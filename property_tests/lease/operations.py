@@ -91,6 +91,15 @@ def end(w: World, i: int, k: int, how: str) -> bool:
     return True
 
 
+def end_all(w: World, i: int, how: str) -> bool:
+    """All of its running bodies end at once: one settle for many."""
+    me = w.workers[i]
+    running = [] if me.paused else me.running(w.now)
+    for held in running:
+        me.end(held.delivery.fence, how, w.now)
+    return bool(running)
+
+
 def give_back(w: World, i: int) -> bool:
     """What worker i knows and has not started goes back (prefetched entries, at a shutdown)."""
     me = w.workers[i]
@@ -352,7 +361,7 @@ def _rung(w: World, i: int) -> bool:
 OPERATIONS: dict[str, Operation] = {
     f.__name__: f
     for f in (
-        *(submit, control, cancel, promote, end, give_back, deliver, give_up, limbo, leave, crash, pause, resume, cut, heal),
+        *(submit, control, cancel, promote, end, end_all, give_back, deliver, give_up, limbo, leave, crash, pause, resume, cut, heal),
         *(tick, clock, snap, failover, restart, backlog_made, flush, lose, destroy, rounds, quiet),
     )
 }
@@ -399,5 +408,4 @@ def drain(w: World) -> None:
         w.turn(i)
         if not leave(w, i):
             raise Violation("drains", f"{w.workers[i].id} cannot leave")
-    w.state = w.server.look()
     checks.at_rest(w.state)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import redis
+
 from flowq._model import LanePolicy, Refusal, Status, Submission
 from flowq.backends.redis import scripts
 
@@ -54,6 +56,8 @@ class World:
         self.late: dict[int, list[tuple[Request, list[Any]]]] = {}
         self.snap: tuple[Snapshot, dict[str, Job]] | None = None
         self.lives = 0
+        self.stale = False
+        """The keys were changed by something else than a script."""
         self.left: set[str] = set()
         server.flush()
         self.set_time()
@@ -92,7 +96,10 @@ class World:
 
     def run(self, name: str, args: scripts.Args) -> Any:
         before = self.state
-        reply, self.state = self.server.run(name, args)
+        try:
+            reply, self.state = self.server.run(name, args)
+        except redis.ResponseError as error:
+            raise Violation("no script fails", f"{name}: {error}") from error
         for gone in set(before.members) - set(self.state.members) - self.left:
             if name not in ("leave", "join"):
                 self.book.events["expired"] += before.members[gone] <= self.state.l
@@ -194,8 +201,10 @@ class World:
 
         self.log.append(op)
         done = OPERATIONS[op[0]](self, *op[1:])
-        if done:
+        if self.stale:
             self.state = self.server.look()
+            self.stale = False
+        if done:
             self.check()
         return done
 
@@ -252,6 +261,7 @@ class World:
 
     def forgotten(self, what: str) -> None:
         """The server lost something."""
+        self.stale = True
         self.book.lost.add(what)
         self.book.events["server losses"] += 1
         if what in ("failover", "flush", "clock") and self.offset < self.furthest:

@@ -211,8 +211,7 @@ class _Claim:
         served = c.bells[pool]
         hungry = s.hungry
         if c.hungry:
-            drop = served if self.room <= 0 else self.short
-            hungry = tuple(x for x in s.hungry if x.member != self.member or x.lane not in drop)
+            hungry = tuple(x for x in s.hungry if x.member != self.member or x.lane not in served)
             if self.room > 0:
                 hungry = tuple(sorted(hungry + tuple(Mark(x, self.member, c.hungry) for x in self.short)))
         new = s._replace(

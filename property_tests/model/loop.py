@@ -92,6 +92,7 @@ def begin_claim(mv: Moves, i: int, w: Worker, room: int) -> None:
         bad = "WORK ready job, free limit, free consumer, nobody else hungry, and no grant"
         mv.add(("claim", w.member, "gets nothing"), i, w, bad=bad)
     after, bad = mv.judged(claimed)
+    bad = bad or partial(mv, w, claimed, room)
     if c.bell or claimed.server != mv.server or claimed.status != OK or bad or after is not env:
         if c.bell and w.bell == RUNG and futile and spins(mv, i, w, claimed):
             bad = bad or "SPIN a worker takes its own ring again and again"
@@ -100,6 +101,14 @@ def begin_claim(mv: Moves, i: int, w: Worker, room: int) -> None:
     if env.budget.net:
         late = Limbo("claim", w.member, w.session, w.epoch, room, ())
         mv.add(("claim in limbo", w.member), i, broken_off(c, w), env=mv.limbo(late))
+
+
+def partial(mv: Moves, w: Worker, claimed: Claimed, room: int) -> str | None:
+    """A claim takes all that it may."""
+    short = claimed.status == OK and w.epoch == mv.env.epoch and 0 < len(claimed.grants) < room
+    if short and could_claim(mv.c, claimed.server, w.member, w.pool, rest=True):
+        return "WORK a claim with room left took less than it could"
+    return None
 
 
 def spins(mv: Moves, i: int, w: Worker, claimed: Claimed) -> bool:
@@ -125,6 +134,7 @@ def continue_exchange(mv: Moves, i: int, w: Worker) -> None:
     if x.stage == SETTLED:
         claimed = run_claim(mv, w, w.session, x.room)
         after, bad = mv.judged(claimed)
+        bad = bad or partial(mv, w, claimed, x.room)
         sent = w._replace(exchange=answer(claimed, env.epoch, x.room, x.settled))
         label = ("claim after settle", w.member, claimed.grants or claimed.status)
         mv.add(label, i, sent, claimed.server, after, bad)

@@ -26,11 +26,12 @@ from property_tests.model.state import (
 from property_tests.model.world import UNLIMITED, World
 
 
-def could_claim(c: World, s: Server, member: int, pool: int) -> bool:
+def could_claim(c: World, s: Server, member: int, pool: int, rest: bool = False) -> bool:
     """A claim of this member, with a free consumer, must grant something.
 
     A ready job under a free limit; a handed back or dead member's one under a limit that live members do not use up, if it
-    is no suspect or the member holds none. While somebody *else* is hungry, only up to the member's fair share.
+    is no suspect or the member holds none. While somebody *else* is hungry, only up to the member's fair share. ``rest``: could
+    it still, after a claim that left it room? Of unlimited lanes a claim takes only a part, so they do not count then.
     """
     if find(s.members, member) is None:
         return False
@@ -40,7 +41,7 @@ def could_claim(c: World, s: Server, member: int, pool: int) -> bool:
     )
     for lane in c.bells[pool]:
         limit = s.limits[lane]
-        if s.quarantine and limit < UNLIMITED:
+        if (s.quarantine and limit < UNLIMITED) or (rest and limit >= UNLIMITED):
             continue
         entries = [e for e in s.entries if c.jobs[e.job] == lane and e.owner != ACKED]
         held = sum(e.owner in alive for e in entries)

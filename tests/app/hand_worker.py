@@ -66,9 +66,11 @@ class HandWorker:
             value = task.fn(*call.args, **call.kwargs)
             value = value if task.is_sync else await value
             return Succeeded(task.codec.encode_result(value) if task.policy.results else None, 60_000)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a body raises is its job's outcome
             text = "".join(traceback.format_exception(error))
-            record = Record("dead", kind="error", type=type(error).__name__, message=str(error), traceback=text)
+            record = Record(
+                "dead", kind="error", type=type(error).__name__, message=str(error), traceback=text
+            )
             return Dead("error", str(error), encode_record(record), 60_000, b"{}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -92,7 +92,7 @@ def test_keyword_only_parameters_go_by_name() -> None:
 def test_a_default_that_json_cannot_hold_stays_with_the_worker() -> None:
     """Later arguments go by name then, and the worker's own default applies."""
 
-    async def f(a: int, how: int = None, b: int = 2) -> None: ...  # type: ignore[assignment]  # an implicit Optional
+    async def f(a: int, how: int = None, b: int = 2) -> None: ...  # type: ignore[assignment]  # noqa: RUF013 - an implicit Optional is the point
 
     raw = codec(f).encode(Envelope(v=1, task="f", args=(1,)), {"b": 5})
 
@@ -152,7 +152,7 @@ def test_size_has_a_limit() -> None:
 
 def test_pydantic_models_travel() -> None:
     """As arguments and as results, without registering anything."""
-    order = Order(id=UUID(int=5), placed=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc))
+    order = Order(id=UUID(int=5), placed=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
 
     call = codec(bill).decode(encoded(bill, order))
     record = decode_record(codec(bill).encode_result(order))
@@ -208,7 +208,9 @@ def test_skew_still_tells_whose_job_it_was() -> None:
 def test_an_entry_names_its_job_until_it_has_moved() -> None:
     """A job that was delayed or retried carries its id; every other job's id is its first entry."""
     first = codec(resize).decode(encoded(resize, "a"))
-    again = codec(resize).decode(reencode(encoded(resize, "a"), job_id="resize:5-0", attempt=2, enqueued_at=5))
+    again = codec(resize).decode(
+        reencode(encoded(resize, "a"), job_id="resize:5-0", attempt=2, enqueued_at=5)
+    )
 
     assert job_id("resize", "5-0", first) == "resize:5-0"
     assert job_id("resize", "9-0", again) == "resize:5-0"
@@ -243,7 +245,7 @@ def test_a_delayed_job_gets_its_id_in_front() -> None:
 @pytest.mark.parametrize("value", [object(), {1j}, "\ud800", {(1, 2): 3}])
 def test_what_cannot_be_stored_is_said_clearly(value: object) -> None:
     """The body has run: the error names what it returned, and the way out."""
-    with pytest.raises(BadResult, match="returned a .* that cannot be stored: .*results=False"):
+    with pytest.raises(BadResult, match=r"returned a .* that cannot be stored: .*results=False"):
         codec(untyped).encode_result(value)
 
 
@@ -268,6 +270,8 @@ def nested(x: dict[str, list[Callable[[], int]]]) -> None: ...
 def either(x: str | datetime.datetime) -> None: ...
 def keys(x: dict[tuple[int, int], str]) -> None: ...
 def returns(x: int) -> Callable[[], int]: ...
+
+
 @dataclass
 class Holder:
     socket: type[int]
@@ -335,5 +339,3 @@ def test_the_record_is_one_json_object() -> None:
     """It can be read in redis-cli and by other languages."""
     assert json.loads(codec(resize).encode_result("done")) == {"status": "succeeded", "value": "done"}
     assert msgspec.json.decode(codec(resize).encode_result(None)) == {"status": "succeeded", "value": None}
-
-

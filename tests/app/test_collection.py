@@ -34,7 +34,11 @@ def test_names_and_aliases_are_lanes() -> None:
         ({"aliases": ["x{y}"]}, flowq.InvalidName, "'x{y}'"),
         ({"aliases": "old"}, flowq.ConfigurationError, "a list of names"),
         ({"aliases": ["work"]}, flowq.DuplicateTask, "'work'"),
-        ({"name": "taken"}, flowq.DuplicateTask, "two tasks are called 'taken': give one of them another name="),
+        (
+            {"name": "taken"},
+            flowq.DuplicateTask,
+            "two tasks are called 'taken': give one of them another name=",
+        ),
         ({"name": "mine", "aliases": ["taken"]}, flowq.DuplicateTask, "'taken'"),
     ],
 )
@@ -86,7 +90,7 @@ def test_a_collection_belongs_to_one_app() -> None:
     tasks.task(work)
     flowq.App("shop").include(tasks)
 
-    with pytest.raises(flowq.ConfigurationError, match="part of app 'shop' already: .* make the Tasks"):
+    with pytest.raises(flowq.ConfigurationError, match=r"part of app 'shop' already: .* make the Tasks"):
         flowq.App("other").include(tasks)
 
 
@@ -130,7 +134,9 @@ async def test_modules_of_tasks_are_imported_when_entered(
         pass
 
     assert (was_imported, "flowq_test_tasks" in sys.modules) == (False, True)
-    with pytest.raises(flowq.ConfigurationError, match=r"flowq_test_broken cannot be imported: .*nothing_of_that"):
+    with pytest.raises(
+        flowq.ConfigurationError, match=r"flowq_test_broken cannot be imported: .*nothing_of_that"
+    ):
         flowq.App("shop", imports=["flowq_test_broken"]).load()
 
 

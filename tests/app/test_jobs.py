@@ -119,7 +119,11 @@ async def test_a_failure_says_what_happened_where(app: flowq.App[None], worker: 
     with pytest.raises(flowq.JobFailed, match=r"failed \(error\): ValueError: 5 is no good") as caught:
         await job.result()
 
-    assert (caught.value.kind, caught.value.remote_type, caught.value.job_id) == ("error", "ValueError", job.id)
+    assert (caught.value.kind, caught.value.remote_type, caught.value.job_id) == (
+        "error",
+        "ValueError",
+        job.id,
+    )
     assert "raise ValueError" in caught.value.__notes__[0]
     assert await job.status() is flowq.JobStatus.DEAD
 
@@ -167,7 +171,9 @@ async def test_a_result_of_another_version(app: flowq.App[None], worker: HandWor
     (delivery,) = await worker.claim()
     await worker.settle(delivery, Succeeded(b'{"status":"succeeded","value":"two"}', 60_000))
 
-    with pytest.raises(flowq.ResultUnavailable, match="does not fit the return annotation here: Expected `int`"):
+    with pytest.raises(
+        flowq.ResultUnavailable, match="does not fit the return annotation here: Expected `int`"
+    ):
         await job.result()
 
 
@@ -227,7 +233,9 @@ async def test_a_key_is_taken_until_its_job_has_ended(app: flowq.App[None], work
 
 async def test_options_travel_with_the_job(app: flowq.App[None], worker: HandWorker) -> None:
     """Its own retries, timeout, times and headers are in the envelope, in ms."""
-    task = app.ref("double").options(retries=0, timeout=None, result_ttl=5, headers={"trace": "abc"}, expires=60)
+    task = app.ref("double").options(
+        retries=0, timeout=None, result_ttl=5, headers={"trace": "abc"}, expires=60
+    )
     await task.enqueue(1)
     await worker.work()
 
@@ -251,7 +259,9 @@ async def test_submitting_without_the_code(app: flowq.App[None], worker: HandWor
 
 async def test_an_unknown_name_is_refused_where_the_code_is(app: flowq.App[None], worker: HandWorker) -> None:
     """A typo is an error, not a job that waits for ever; ref() is the way to code that is elsewhere."""
-    with pytest.raises(flowq.UnknownTask, match=r"no task 'doubel' .*did you mean 'double'\?.*app.ref\('doubel'\)"):
+    with pytest.raises(
+        flowq.UnknownTask, match=r"no task 'doubel' .*did you mean 'double'\?.*app.ref\('doubel'\)"
+    ):
         await app.enqueue("doubel", 1)
     with pytest.raises(flowq.InvalidName):
         await flowq.App("other", "memory://").enqueue("two words")

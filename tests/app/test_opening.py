@@ -65,7 +65,6 @@ async def test_tasks_of_a_loop_share_one_opening(app: flowq.App[None]) -> None:
 
 def test_it_may_be_entered_in_one_loop_after_another(app: flowq.App[None]) -> None:
     """Its jobs are still there: nothing of the app belongs to a loop but what was open in it."""
-
     ids: list[str] = []
 
     async def submit() -> list[str]:
@@ -167,17 +166,25 @@ async def test_a_connection_that_ends_inside_says_so(
             yield backend
 
     with_place(app, ends, monkeypatch)
-    with pytest.raises(AuthenticationFailed, match="was changed"):
+    inside: list[BaseException] = []
+
+    async def use(mine: Exception | None) -> None:
         async with app:
             end.set()
             await app.session()._ended.wait()
-            with pytest.raises(AuthenticationFailed, match="was changed"):
+            try:
                 await app.enqueue("work")
-    with pytest.raises(KeyError):
-        async with app:
-            await app.session()._ended.wait()
-            raise KeyError("mine")
+            except FlowqError as error:
+                inside.append(error)
+            if mine is not None:
+                raise mine
 
+    with pytest.raises(AuthenticationFailed, match="was changed"):
+        await use(None)
+    with pytest.raises(KeyError):
+        await use(KeyError("mine"))
+
+    assert [type(error) for error in inside] == [AuthenticationFailed] * 2
     assert "the connection of app 'shop' ended: the password was changed" in caplog.text
 
 

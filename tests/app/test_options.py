@@ -113,7 +113,7 @@ def test_wrong_submit_options_name_the_option(options: dict[str, Any], says: str
 
 def test_times_go_over_the_wire_in_whole_ms() -> None:
     """Rounded up, so that nothing is shorter than asked for, and without the noise of floats."""
-    moment = datetime.datetime(2030, 1, 1, tzinfo=datetime.timezone.utc)
+    moment = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 
     options = merged(delay=0.0001, timeout=0.3, result_ttl=1.1, retries=0, expires=moment)
 

@@ -169,7 +169,9 @@ def test_threads_share_a_synchronous_producer(app: flowq.App[None]) -> None:
     ids: list[str] = []
     with app.sync() as producer:
         threads = [
-            threading.Thread(target=lambda: ids.extend(producer.enqueue(double(app).bind(n)).id for n in range(25)))
+            threading.Thread(
+                target=lambda: ids.extend(producer.enqueue(double(app).bind(n)).id for n in range(25))
+            )
             for _ in range(4)
         ]
         for thread in threads:

@@ -46,7 +46,9 @@ class Way:
             fault = self.faults.pop(0) if self.faults else None
             if fault is None or isinstance(fault, OutcomeUnknown):
                 first = sum(map(len, self.stored.values()))
-                self.stored.setdefault(batch_id, [Receipt(f"t:{first + i}-0", True) for i in range(len(batch))])
+                self.stored.setdefault(
+                    batch_id, [Receipt(f"t:{first + i}-0", True) for i in range(len(batch))]
+                )
             if fault is not None:
                 raise fault
             return self.stored[batch_id]
@@ -157,7 +159,7 @@ async def test_no_server_is_unavailable(way: Way) -> None:
     way.is_up = anyio.Event()
     async with sending(way, timeout=0.02) as producer:
         errors = await together(3, lambda: producer.submit(job()))
-        with pytest.raises(Unavailable, match="could not be reached for 0.02 s"):
+        with pytest.raises(Unavailable, match=r"could not be reached for 0\.02 s"):
             await producer.submit(job())
 
     assert [type(e) for e in errors] == [Unavailable] * 3
@@ -325,12 +327,11 @@ async def test_leaving_waits_for_what_is_on_the_way(app: flowq.App[None]) -> Non
         begun.append(1)
         jobs.append(await app.enqueue("work"))
 
-    async with anyio.create_task_group() as tasks:
-        async with app:
-            for _ in range(50):
-                tasks.start_soon(submit)
-            while len(begun) < 50:
-                await anyio.lowlevel.checkpoint()
+    async with anyio.create_task_group() as tasks, app:
+        for _ in range(50):
+            tasks.start_soon(submit)
+        while len(begun) < 50:
+            await anyio.lowlevel.checkpoint()
 
     assert len(jobs) == 50
 
@@ -376,5 +377,6 @@ def test_chunks_keep_order_and_limits() -> None:
 
     assert [item.n for chunk in cut for item in chunk] == list(range(1001))
     assert all(
-        len(c) <= MAX_BATCH and (sum(len(i.submission.envelope) for i in c) <= MAX_BYTES or len(c) == 1) for c in cut
+        len(c) <= MAX_BATCH and (sum(len(i.submission.envelope) for i in c) <= MAX_BYTES or len(c) == 1)
+        for c in cut
     )

@@ -88,7 +88,9 @@ async def test_no_url_anywhere_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLOWQ_URL", raising=False)
     app = flowq.App("shop")
 
-    with pytest.raises(flowq.NoServer, match=r"set FLOWQ_URL .*, pass App\(url=…\), or .* embedded://\[dir\]"):
+    with pytest.raises(
+        flowq.NoServer, match=r"set FLOWQ_URL .*, pass App\(url=…\), or .* embedded://\[dir\]"
+    ):
         async with app:
             pytest.fail("it must not open")
     with pytest.raises(flowq.NoServer):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ import trio.testing
 from flowq.backends.memory import MemoryServer, open_memory
 from flowq.backends.protocol import Backend
 from flowq.testing.conformance import ALL, Check, Harness
+from flowq.testing.faults import Faulty
 from tests.backends.virtual_loop import VirtualLoop
 
 
@@ -25,8 +27,9 @@ class MemoryHarness:
 
     ttl = 10.0
 
-    def __init__(self, stack: AsyncExitStack) -> None:
+    def __init__(self, stack: AsyncExitStack, wrap: Callable[[Backend], Backend] | None = None) -> None:
         self._stack = stack
+        self._wrap = wrap
         self._server = MemoryServer(audited=True)
 
     async def make(self) -> Backend:
@@ -34,7 +37,8 @@ class MemoryHarness:
         return await self.another()
 
     async def another(self) -> Backend:
-        return await self._stack.enter_async_context(open_memory(self._server))
+        backend = await self._stack.enter_async_context(open_memory(self._server))
+        return self._wrap(backend) if self._wrap is not None else backend
 
     async def pass_time(self, seconds: float) -> None:
         await anyio.sleep(seconds)
@@ -47,9 +51,9 @@ class MemoryHarness:
 
 
 @asynccontextmanager
-async def memory() -> AsyncIterator[MemoryHarness]:
+async def memory(wrap: Callable[[Backend], Backend] | None = None) -> AsyncIterator[MemoryHarness]:
     async with AsyncExitStack() as stack:
-        yield MemoryHarness(stack)
+        yield MemoryHarness(stack, wrap)
 
 
 @attrs.frozen
@@ -64,11 +68,13 @@ class Place:
 
 PLACES = [
     Place("memory", memory, virtual=True),
+    Place("memory_over_a_good_line", partial(memory, Faulty), virtual=True),
 ]
 
 
 @pytest.fixture(params=PLACES, ids=lambda place: place.name)
 def place(request: pytest.FixtureRequest) -> Place:
+    assert isinstance(request.param, Place)
     return request.param
 
 

@@ -29,7 +29,7 @@ async def index(path: str, deep: bool = False) -> int:
         return flowq.current_job().fence
     finally:
         with flowq.cleanup(5):
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
 
 
 async def serve(app: flowq.App[None]) -> None:
@@ -38,7 +38,7 @@ async def serve(app: flowq.App[None]) -> None:
         worker: flowq.Worker = await nursery.start(partial(flowq.run, app, concurrency=8))
         with trio.fail_after(10):
             n: int = await (await index.enqueue("/srv", deep=True)).result()
-        print(n)
+        assert n > 0
         await worker.drain(grace=20)  # asked for; nursery.cancel_scope.cancel() is prompt
 
 
@@ -88,8 +88,8 @@ async def post(order: Order) -> str:
     return job.id
 
 
-async def get(id: str) -> Order:
-    return await bill.job(id).result(timeout=0)
+async def get(job_id: str) -> Order:
+    return await bill.job(job_id).result(timeout=0)
 
 
 def django_view(order: Order) -> Order:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, assert_type
@@ -25,7 +25,9 @@ def checksum(data: bytes) -> int:
     return len(data)
 
 
-@app.task(limit=3, timeout=datetime.timedelta(minutes=5), retries=2, retry_on=[OSError, ValueError], aliases=["old"])
+@app.task(
+    limit=3, timeout=datetime.timedelta(minutes=5), retries=2, retry_on=[OSError, ValueError], aliases=["old"]
+)
 async def tuned(n: int) -> list[int]:
     return [n]
 
@@ -42,8 +44,7 @@ async def called_directly() -> None:
     collected(1)
     await resize(5)  # type: ignore[arg-type]
     checksum()  # type: ignore[call-arg]
-    number: int = resize("a")  # type: ignore[assignment]
-    print(number)
+    _: int = resize("a")  # type: ignore[assignment]
 
 
 assert_type(app.ref("any"), flowq.Task[..., Any])
@@ -61,8 +62,7 @@ async def submits() -> None:
     job = await resize.enqueue("a")
     assert_type(await job.status(), flowq.JobStatus)
     assert_type(await job.cancel("no", wait=True), flowq.CancelAnswer)
-    number: int = await job.result()  # type: ignore[assignment]
-    print(number)
+    _: int = await job.result()  # type: ignore[assignment]
 
 
 async def refused_arguments() -> None:
@@ -93,8 +93,7 @@ async def many() -> None:
     assert_type(await app.enqueue_many([checksum.bind(b"a")]), list[flowq.Job[int]])
     mixed: list[flowq.Bound[object]] = [resize.bind("a"), checksum.bind(b"a")]  # handles are covariant
     assert_type(await app.enqueue_many(mixed), list[flowq.Job[object]])
-    job: flowq.Job[object] = await resize.enqueue("a")
-    print(job)
+    _: flowq.Job[object] = await resize.enqueue("a")
 
 
 def without_a_loop() -> None:
@@ -146,14 +145,13 @@ async def errors() -> None:
         await resize.enqueue("a")
     except flowq.JobFailed as failed:
         assert_type(failed.job_id, str)
-        kind: Literal["error", "timeout"] = failed.kind  # type: ignore[assignment]
-        print(kind)
+        _: Literal["error", "timeout"] = failed.kind  # type: ignore[assignment]
     except flowq.FlowqError as error:
-        print(error.accepted)
+        assert_type(error.accepted, Sequence[Any])
 
 
 def inside() -> None:
     job = flowq.current_job()
     assert_type(job.attempt, int)
     with flowq.cleanup(5):
-        print(job.cancel_reason, job.headers.get("trace"))
+        assert_type(job.headers.get("trace"), str | None)

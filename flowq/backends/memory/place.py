@@ -246,9 +246,10 @@ async def open_memory(server: MemoryServer) -> AsyncGenerator[Backend]:
 
     It holds no task and no scope, so it may be opened in a fixture and closed in another task.
     """
-    server.bind_clock()
+    server.connect()
     backend = MemoryBackend(server)
     try:
         yield backend
     finally:
         backend.close()
+        server.disconnect()

@@ -58,6 +58,7 @@ class MemoryServer:
     ) -> None:
         self._clock = clock
         self._injected = clock is not None
+        self._clients = 0
         self._random = random.Random(seed)  # noqa: S311 - names, not secrets; a seed repeats a simulation
         self._audited = audited
         self._lock = threading.RLock()
@@ -68,10 +69,17 @@ class MemoryServer:
         self.restarts = 0
         """How often it forgot: every connection broke then."""
 
-    def bind_clock(self) -> None:
-        """Follow the running event loop's clock, unless a clock was given."""
-        if not self._injected:
-            self._clock = unix_clock()
+    def connect(self) -> None:
+        """A client opens. The first one's event loop gives the clock, unless one was given, until all have closed."""
+        with self._lock:
+            if not self._injected and not self._clients:
+                self._clock = unix_clock()
+            self._clients += 1
+
+    def disconnect(self) -> None:
+        """A client closes."""
+        with self._lock:
+            self._clients -= 1
 
     @property
     def now_ms(self) -> int:

@@ -28,6 +28,8 @@ def home(tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("FLOWQ_REDIS_SERVER", str(binary_of(version)))
     home = tmp_path / "home"
     yield home
+    # tests may have named another one since
+    monkeypatch.setenv("FLOWQ_REDIS_SERVER", str(binary_of(version)))
     if home.exists():
         start_embedded(home).stop()
 

@@ -162,7 +162,7 @@ async def test_what_the_acl_forbids_is_logged_once(
     new_server: Callable[..., Server], key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A channel that this user may not listen to ends nothing: it is logged, and tried again until it is allowed."""
-    server = new_server(*"--user poor on >p ~* +@all resetchannels".split())
+    server = new_server(*["--user", "poor", "on", ">p", "~*", "+@all", "resetchannels"])
     address = attrs.evolve(server.address, username="poor", password="p")
     async with open_channel(server.address) as channel, open_listener(address) as listener:
         listener.subscribe(key, lambda _: None)

@@ -143,7 +143,7 @@ def test_an_address_is_a_value() -> None:
 
     assert one == other
     assert hash(one) == hash(other)
-    assert one == pickle.loads(pickle.dumps(one))  # noqa: TID251 -- multiprocessing does this
+    assert one == pickle.loads(pickle.dumps(one))
 
 
 def test_the_synchronous_client_sends_everything_once() -> None:

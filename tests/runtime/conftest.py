@@ -1,0 +1,94 @@
+"""A stage for the worker: one memory server, apps whose workers reach it over a line that can be cut, on both event loops."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+
+import flowq
+from flowq._runtime.options import RunOptions
+from flowq._runtime.worker import Worker, serve
+from flowq.backends.memory import MemoryServer, open_memory
+from flowq.backends.protocol import Backend, OpenBackend
+from flowq.testing.faults import Faulty, Line, Schedule
+
+
+class StageApp(flowq.App[Any]):
+    """An app on the stage's server. Each client of it, a worker's too, has a line of its own: ``lines``, in the order of opening."""
+
+    def __init__(self, server: MemoryServer, *, schedule: Schedule | None = None, **options: Any) -> None:
+        super().__init__("stage", "memory://", **options)
+        self.server = server
+        self.schedule = schedule
+        self.lines: list[Line] = []
+
+    def opener(self) -> OpenBackend:
+        @asynccontextmanager
+        async def opening() -> AsyncIterator[Backend]:
+            async with open_memory(self.server) as backend:
+                faulty = Faulty(backend, self.schedule)
+                self.lines.append(faulty.line)
+                yield faulty
+
+        return opening
+
+    @property
+    def line(self) -> Line:
+        """The one of the worker that was started last."""
+        return self.lines[-1]
+
+
+class Stage:
+    """What a test starts workers with."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self.tasks = tasks
+        self.server = MemoryServer()
+        self._scopes: dict[str, anyio.CancelScope] = {}
+
+    def app(self, **options: Any) -> StageApp:
+        return StageApp(self.server, **options)
+
+    async def start(self, app: StageApp, **options: Any) -> Worker:
+        """Start a worker in the stage's nursery; see ``RunOptions``."""
+        worker: Worker = await self.tasks.start(partial(self._serve, app, RunOptions(**options)))
+        return worker
+
+    async def _serve(self, app: StageApp, options: RunOptions, *, task_status: Any) -> None:
+        with anyio.CancelScope() as scope:
+
+            class Status:
+                def started(_self, worker: Worker) -> None:
+                    self._scopes[worker.id] = scope
+                    task_status.started(worker)
+
+            await serve(app, options, task_status=Status())  # type: ignore[arg-type]  # a TaskStatus by its one method
+
+    def cancel(self, worker: Worker) -> None:
+        """Cancel the scope around the worker, as an embedding program would."""
+        self._scopes[worker.id].cancel()
+
+    def kill(self, app: StageApp, worker: Worker) -> None:
+        """As a SIGKILL: from now on nothing of this worker reaches the server."""
+        app.line.cut()
+        self.cancel(worker)
+
+
+@pytest.fixture
+async def stage(anyio_backend: object) -> AsyncIterator[Stage]:
+    async with anyio.create_task_group() as tasks:
+        yield Stage(tasks)
+        tasks.cancel_scope.cancel()
+
+
+async def eventually(condition: Any, seconds: float = 5.0) -> None:
+    """Wait until ``condition()`` holds."""
+    with anyio.fail_after(seconds):
+        while not condition():
+            await anyio.sleep(0.002)
