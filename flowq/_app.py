@@ -7,12 +7,12 @@ is ``flowq.run``), or read the environment and connect at import.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
+from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from anyio.lowlevel import checkpoint
 
@@ -28,10 +28,6 @@ from flowq._settings import APP_DEFAULTS, SETTINGS, AppOptions, Configured
 from flowq._sync import SyncProducer
 from flowq._task import Bound, Registration, Task
 from flowq.backends.protocol import OpenBackend
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator
-
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -201,10 +197,6 @@ class App(Registry, Configured, Generic[S]):
         """
         return self._gate.current()
 
-    def session_anywhere(self) -> Session:
-        """What is open in whatever event loop of this process. Raises NotEntered: nothing is."""
-        return self._gate.anywhere()
-
     def sync(self) -> SyncProducer:
         """A producer for code without an event loop, and for plain ``def`` bodies: ``with app.sync() as producer: …``.
 
@@ -215,7 +207,7 @@ class App(Registry, Configured, Generic[S]):
         """
         self.load()
         url, namespace = self.setting("url").value, self.setting("namespace").value
-        place = self._places.open_blocking(url, namespace, self.session_anywhere)
+        place = self._places.open_blocking(url, namespace, self._gate.anywhere)
         return SyncProducer(self, place, timeout=float(self.setting("enqueue_timeout").value))
 
     # --- jobs -------------------------------------------------------------------------------------------------------------

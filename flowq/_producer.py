@@ -143,7 +143,8 @@ class Producer:
                 )
             if self._closed is not None:
                 raise self._closed
-            ask.done = anyio.Event()
+            if ask.done.is_set():
+                ask.done = anyio.Event()
             if batch not in self._again and batch not in self._in_flight:
                 self._again.append(batch)
                 self._wake()
@@ -155,8 +156,8 @@ class Producer:
 
     async def drain(self) -> None:
         """Wait until nothing is waiting or on the wire."""
-        while self._asks or self._in_flight:
-            ask = self._asks[-1] if self._asks else next(iter(self._in_flight)).asks[-1]
+        while self._asks or self._again or self._in_flight:
+            ask = self._asks[-1] if self._asks else next(iter((*self._again, *self._in_flight))).asks[-1]
             await ask.done.wait()
             await anyio.lowlevel.checkpoint()
 
@@ -164,10 +165,8 @@ class Producer:
         """The senders have ended: tell everybody who still waits."""
         self._closed = failure or NotEntered("the app was closed")
         for ask in self._asks:
-            ask.finish(
-                failure
-                or NotEntered("the app was closed while this enqueue was waiting; its jobs were not sent")
-            )
+            waiting = NotEntered("the app was closed while this enqueue was waiting; its jobs were not sent")
+            ask.finish(copy.copy(failure) if failure else waiting)
         self._asks.clear()
         for batch in (*self._in_flight, *self._again):
             self._fail(batch, failure or Unavailable("the app was closed before the reply came"))
@@ -203,19 +202,18 @@ class Producer:
         """Form a batch once the server can be reached; whoever waited too long for that is told so."""
         if self._again:
             return self._again.popleft()
-        with anyio.CancelScope(deadline=self._asks[0].deadline):
+        with anyio.CancelScope(deadline=self._asks[0].deadline) as scope:
             try:
                 await self._backend.wait_up()
             except FlowqError as exc:
                 while self._asks:
-                    self._asks.popleft().finish(exc)
-        now = anyio.current_time()
-        while self._asks and self._asks[0].deadline <= now:
-            self._asks.popleft().finish(
-                Unavailable(
-                    f"the server could not be reached for {self._timeout:g} s (enqueue_timeout): nothing was stored"
-                )
-            )
+                    self._asks.popleft().finish(copy.copy(exc))
+        if scope.cancelled_caught:
+            now, patience = anyio.current_time(), f"{self._timeout:g} s (enqueue_timeout)"
+            while self._asks and self._asks[0].deadline <= now:
+                error = Unavailable(f"the server could not be reached for {patience}: nothing was stored")
+                self._asks.popleft().finish(error)
+            return None
         asks: list[_Ask] = []
         jobs = size = 0
         while self._asks:

@@ -20,7 +20,7 @@ import anyio
 import trio
 from anyio.lowlevel import checkpoint, current_token
 
-from flowq._errors import FlowqError, NotEntered
+from flowq._errors import FlowqError, NotEntered, Unavailable
 from flowq._producer import Producer
 from flowq.backends.protocol import Backend, OpenBackend
 
@@ -104,9 +104,14 @@ class Session:
         finally:
             self._over = True
             if self._producer is not None:
-                self._producer.close(self.failure if isinstance(self.failure, FlowqError) else None)
+                self._producer.close(self._told())
             self._opened.set()
             self._ended.set()
+
+    def _told(self) -> FlowqError | None:
+        if self.failure is None or isinstance(self.failure, FlowqError):
+            return self.failure
+        return Unavailable(f"the connection of app {self.app!r} ended by a defect: {self.failure!r}")
 
     async def _live(self) -> None:
         async with self._open_backend() as backend, anyio.create_task_group() as senders:
@@ -199,9 +204,9 @@ class Gate:
 
 
 def _plain(exc: Exception) -> Exception:
-    """The one error inside our own nurseries' groups."""
-    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
+    """The one error inside our own nurseries' groups: of several the one that says what to do."""
+    while isinstance(exc, ExceptionGroup):
+        exc = next((e for e in exc.exceptions if isinstance(e, FlowqError)), exc.exceptions[0])
     return exc
 
 

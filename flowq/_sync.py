@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 import anyio.from_thread
 import anyio.to_thread
+from anyio.lowlevel import EventLoopToken, current_token
 
-from flowq._errors import FlowqError, OutcomeUnknown, SubmitUnknown, Unavailable
+from flowq._errors import FlowqError, NotEntered, OutcomeUnknown, SubmitUnknown, Unavailable
 from flowq._job import JobFacts, Kind
 from flowq._model import CancelAnswer, JobStatus, Receipt, Record, Submission
 from flowq._options import seconds
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
+
+
+def in_loop(token: EventLoopToken) -> bool:
+    """Whether the caller runs in this very event loop."""
+    try:
+        return current_token() == token
+    except anyio.NoEventLoopError:
+        return False
 
 
 class SyncPlace(Protocol):
@@ -52,6 +61,10 @@ class ThroughLoop:
 
     def _call(self, fn: Callable[[Backend], Awaitable[T]]) -> T:
         session = self._session()
+        if in_loop(session.token):
+            raise NotEntered(
+                "this is the event loop itself, which must not block: await task.enqueue(…) here"
+            )
 
         async def call() -> T:
             return await fn(session.backend)

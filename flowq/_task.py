@@ -117,6 +117,7 @@ class Task(Generic[P, R]):
     def __init__(self, registration: Registration, options: SubmitOptions | None = None) -> None:
         self.registration = registration
         self._options = options or SubmitOptions()
+        self.__name__ = registration.name
         if registration.fn is not None:
             functools.update_wrapper(cast("Any", self), registration.fn)
 

@@ -95,7 +95,7 @@ class ScopeMark:
     future version keep them elsewhere, ``read`` sees no difference, and the damage shows only when the scope is left.
     """
 
-    read: Callable[[Any], object]
+    read: Callable[[Any], Any]
     holder: object
 
     @classmethod
@@ -116,6 +116,17 @@ class ScopeMark:
                 if hasattr(state, "cancel_scope"):
                     return cls(operator.attrgetter("cancel_scope"), state)
         return cls(_no_difference, None)
+
+
+    def repair(self, stand: object) -> None:
+        """Leave what was left entered, as far as the task's own scope can be reached by that.
+
+        trio does it by itself when a scope further out is left, and raises. anyio on asyncio would find the task in the wrong place
+        once more when it ends, and take the whole nursery down.
+        """
+        while isinstance(scope := self.read(self.holder), anyio.CancelScope) and scope is not stand:
+            scope.cancel()  # its own children, if it is a nursery's
+            scope.__exit__(None, None, None)
 
 
 def _no_difference(_holder: object) -> object:

@@ -79,9 +79,11 @@ class Consumer:
                 if is_cancelled_here():
                     return False
         except RuntimeError as exc:
-            if "ancel scope" not in str(exc):
-                raise
-            self._report_damage(exc)
+            # trio says so when this scope is left before the one inside it
+            if self.taint != "scope":
+                if "ancel scope" not in str(exc):
+                    raise
+                self._report_damage(f"{self.lane.task_name if self.lane else '?'}, or one that ran before it here,")
         finally:
             floor.consumers.discard(self)
         return not is_cancelled_here()
@@ -138,7 +140,7 @@ class Consumer:
                 else:
                     self._end(delivery, lane, call, now, value, failure, is_astray)
                 if is_astray or self.is_spent or self._has_changed(clean):
-                    self._note_taint(lane, is_astray)
+                    self._note_taint(lane, is_astray, stand)
                     return
                 if now >= floor.slice_end:
                     await anyio.lowlevel.checkpoint()
@@ -254,9 +256,11 @@ class Consumer:
         except Exception:  # noqa: BLE001 - values are compared, and a user's __eq__ may raise anything
             return True
 
-    def _note_taint(self, lane: Lane, is_astray: bool) -> None:
+    def _note_taint(self, lane: Lane, is_astray: bool, stand: object) -> None:
         if is_astray:
             self.taint = "scope"
+            self._report_damage(lane.task_name)
+            self.mark.repair(stand)
         elif not self.taint and self._has_changed(self.clean):
             self.taint = "context"
             self.floor.events.say(
@@ -264,10 +268,8 @@ class Consumer:
                 lane.task_name, task=lane.task_name,
             )  # fmt: skip
 
-    def _report_damage(self, error: RuntimeError) -> None:
-        task = self.lane.task_name if self.lane is not None else "?"
-        guilty = task if self.taint == "scope" else f"{task}, or one that ran before it here,"
+    def _report_damage(self, guilty: str) -> None:
         self.floor.events.say(
             logging.ERROR, "scope.damaged", "task %s left a cancel scope entered (an async generator that was not closed? use "
-            "contextlib.aclosing); its consumer is replaced: %s", guilty, str(error).partition("\n")[0], task=task,
+            "contextlib.aclosing); its consumer is replaced", guilty, task=guilty,
         )  # fmt: skip

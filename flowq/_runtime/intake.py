@@ -85,6 +85,8 @@ class Intake:
         if not room and not (extra and is_worth_a_claim(self.load, sum(extra.values()))):
             return self._pass_ring(room)
         floor.tokens_back = False
+        # now, not when the answer comes: a ring that is heard in between asks for a claim of its own
+        self.due = False
         self.ring_to_pass = False
         self._asked = room
         return Want(room, self.free_threads(), extra)
@@ -98,7 +100,8 @@ class Intake:
     def answered(self, claimed: Claimed, now: float) -> None:
         """Learn from a claim's answer."""
         got = len(claimed.grants)
-        self.due = got >= max(1, self._asked)
+        if got >= max(1, self._asked):
+            self.due = True
         self.found_nothing = got == 0
         before = min(self.next_due, self.next_expiry)
         self.next_due = math.inf if claimed.next_due is None else now + claimed.next_due

@@ -6,12 +6,10 @@ process must not outlive its supervisor: nobody would kill it if it overran its 
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import sys
-import threading
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +26,7 @@ from flowq._runtime.worker import Worker
 from flowq.cli import logs
 from flowq.cli.board import PULSE, Pulse, PulseFile, clock
 from flowq.cli.exits import Exit, exit_of
+from flowq.cli.lifeline import end_with_supervisor
 from flowq.cli.loading import LoadError, load_app
 from flowq.cli.settings import RunSettings, receive
 
@@ -37,7 +36,6 @@ BEAT: Final = 1.0
 """Seconds between two signs of life of the event loop."""
 AGAIN: Final = 1.0
 """Seconds before a start is tried again because no server was there."""
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def main(arguments: list[str]) -> int:
@@ -61,34 +59,6 @@ def main(arguments: list[str]) -> int:
     pulse = PulseFile(Path(os.environ[PULSE]))
     pulse.write(Pulse(loaded=True))
     return anyio.run(WorkerProcess(app, settings, pulse).run, backend=backend)
-
-
-def end_with_supervisor(supervisor: int, fd: int) -> None:
-    """Have the kernel kill this process when its supervisor dies; where there is no such thing, watch the pipe.
-
-    Called in the main thread: on Linux the signal comes when the *thread* that started this process ends, which is the
-    supervisor's main thread.
-
-    Raises:
-        EOFError: it is gone already.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != supervisor:
-            raise EOFError("the supervisor has ended")
-    else:
-        watch_pipe(fd)
-
-
-def watch_pipe(fd: int) -> None:
-    """Kill this process at the pipe's end of file, from a thread: the portable half of ``end_with_supervisor``."""
-
-    def watch() -> None:
-        while os.read(fd, 1024):
-            pass
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="flowq lifeline", daemon=True).start()
 
 
 def _told(error: FlowqError, code: Exit) -> Exit:

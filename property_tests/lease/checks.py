@@ -194,7 +194,8 @@ def idle_work(state: State, who: Member, room: int, threads: int, got: dict[str,
         return None
     for name in who.lanes:
         lane, limit = state.lanes[name], state.limits.get(name)
-        if (limit is not None and state.l < state.q) or (name == "b" and threads <= 0):
+        # a destroyed group is noticed by whoever needs it next
+        if not lane.group or (limit is not None and state.l < state.q) or (name == "b" and threads <= 0):
             continue
         held, dead = state.holders(name)
         # an unlimited lane gives each its part, and one at least; a limited one does while others are hungry

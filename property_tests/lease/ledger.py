@@ -84,10 +84,11 @@ class Ledger:
         uid = uid_of(before.lanes[d.lane].entries[d.entry])
         job = self.check_open(uid, "settle")
         match ended.outcome:
+            case Again() if f"{d.lane}|{d.entry}" in before.cancels:
+                job.state = "cancelled"
             case Again():
                 self.events["retried"] += 1
                 job.crashes = 0
-                job.cancel = False
             case Released():
                 self.events["handed back"] += 1
             case Dead():

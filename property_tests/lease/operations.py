@@ -299,14 +299,20 @@ def rounds(w: World) -> bool:
     for _ in range(3):
         tick(w, 800)
         for i in w.healthy():
-            for _ in range(5):
-                me = w.workers[i]
-                ready = me.greeted and me.confirmed and me.reconciled and bool(me.id)
-                if not w.turn(i) or ready:
-                    break
+            polls(w, i)
     for lane in LANES:
         idle_after_rounds(w, lane)
     return True
+
+
+def polls(w: World, i: int) -> None:
+    """A worker does what it must before it can claim, then claims until a claim grants nothing."""
+    for _ in range(12):
+        me = w.workers[i]
+        ready = me.greeted and me.confirmed and me.reconciled and bool(me.id)
+        held = len(me.known)
+        if not w.turn(i) or (ready and len(w.workers[i].known) <= held):
+            break
 
 
 def idle_after_rounds(w: World, lane: str) -> None:
@@ -319,7 +325,8 @@ def idle_after_rounds(w: World, lane: str) -> None:
         return
     for i in w.healthy():
         me = w.workers[i]
-        if lane in me.lanes and me.id and me.confirmed and me.reconciled and me.room(w.now) > 0:
+        polled = me.id and me.confirmed and me.reconciled and me.waiting is None
+        if lane in me.lanes and polled and me.room(w.now) > 0:
             if lane != "b" or me.room(w.now, "b") > 0:
                 raise Violation("idle token", f"{lane}: {held}+{dead} of {limit} in flight, {me.id} has room and polls")
 
@@ -391,6 +398,10 @@ def drain(w: World) -> None:
     for lane in LANES:
         control(w, lane, "reset")
         control(w, lane, "resume")
+    if w.book.set_back:
+        # the waiting clock started again from a TIME that was behind: delays are due when the server's clock is right again
+        tick(w, w.rules.TTL + 800)
+        clock(w, max(0, w.furthest - w.offset))
     for step in range(50):
         tick(w, 1600)
         for i in w.healthy():

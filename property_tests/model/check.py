@@ -68,7 +68,7 @@ RANK = {
             "mine refused", "renew reply", "confirm reply", "confirm", "mine", "reply", "renew", "retry part 2",
             "claim after settle", "settle", "unstarted is released", "leave", "body ends", "body kills its worker",
             "body starts", "stops reading the bell", "claim passes the ring on", "claim", "ring wakes", "join",
-            "promote", "promote part 2", "promote part 1", "submit", "deadline reached", "safety poll", "tick",
+            "promote", "promote part 2", "promote part 1", "submit", "deadline reached", "tick",
         )
     )
 }  # fmt: skip

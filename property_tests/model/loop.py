@@ -70,14 +70,15 @@ def answer(
     claimed: Claimed, epoch: int, room: int, settled: tuple[tuple[int, int, int, str], ...]
 ) -> Exchange:
     withheld = claimed.withheld and not claimed.grants
-    return Exchange(ANSWERED, 0, room, settled, claimed.status, epoch, claimed.grants, withheld)
+    timer = claimed.server.quarantine > 0
+    return Exchange(ANSWERED, 0, room, settled, claimed.status, epoch, claimed.grants, withheld, timer)
 
 
 def begin_settle(mv: Moves, i: int, w: Worker, ended: tuple[Held, ...], room: int) -> None:
     c, env = mv.c, mv.env
     done = settle(c, mv.server, env.epoch, w.member, ended, room < 0, w.pool)
     stage = SETTLED if room >= 0 else ANSWERED
-    sent = w._replace(exchange=Exchange(stage, 0, room, done.answers, OK, env.epoch, (), False))
+    sent = w._replace(exchange=Exchange(stage, 0, room, done.answers, OK, env.epoch, (), False, False))
     mv.add(("settle", w.member, done.answers), i, sent, done.server, bad=done.bad)
     if env.budget.net:
         late = Limbo("settle", w.member, w.session, w.epoch, 0, ended)
@@ -184,7 +185,8 @@ def reply(mv: Moves, i: int, w: Worker) -> None:
         mine=w.mine or (other and not b.no_mine and not b.mine_lazy),
         deadline=c.fresh_deadline if b.claim_extends else w.deadline,
     )
-    if c.bell and w.bell == AWAKE and x.room > 0 and x.status == OK and room_of(c, new) > 0:
+    over = x.timer and not mv.server.quarantine
+    if c.bell and w.bell == AWAKE and x.room > 0 and x.status == OK and room_of(c, new) > 0 and not over:
         new = new._replace(bell=PAUSED if x.withheld and not b.no_pause else BLOCKED)
     mv.add(("reply", w.member, x.grants or x.status), i, new)
 
@@ -198,7 +200,7 @@ def reconcile(mv: Moves, i: int, w: Worker) -> None:
         if b.thread_confirms:
             return
         server, status, ids = confirm(c, mv.server, w.member, w.held)
-        sent = w._replace(exchange=Exchange(CONFIRMING, 0, 0, (), status, env.epoch, ids, False))
+        sent = w._replace(exchange=Exchange(CONFIRMING, 0, 0, (), status, env.epoch, ids, False, False))
         mv.add(("confirm", w.member, status, ids), i, sent, server)
     elif w.mine:
         known = tuple((x.id, x.n) for x in w.held)
@@ -208,7 +210,7 @@ def reconcile(mv: Moves, i: int, w: Worker) -> None:
         elif status == EPOCH:
             mv.add(("mine", w.member, EPOCH), i, w._replace(confirm=True))
         else:
-            x = Exchange(ANSWERED, 0, 0, (), OK, env.epoch, grants, False) if grants else NO_EXCHANGE
+            x = Exchange(ANSWERED, 0, 0, (), OK, env.epoch, grants, False, False) if grants else NO_EXCHANGE
             mv.add(("mine", w.member, grants), i, w._replace(mine=False, exchange=x), server)
         if env.budget.net:
             late = Limbo("mine", w.member, w.session, w.epoch, 0, w.held)
@@ -235,8 +237,6 @@ def bell(mv: Moves, i: int, w: Worker) -> None:
         mv.add(("ring wakes", w.member), i, w._replace(bell=RUNG), s._replace(rings=rings))
     if w.exchange.stage == NOTHING and (room_of(c, w) <= 0 or w.status == DRAINING):
         mv.add(("stops reading the bell", w.member), i, w._replace(bell=AWAKE))
-    elif c.poll and w.status == UP and room_of(c, w) > 0:
-        mv.add(("safety poll", w.member), i, w._replace(bell=AWAKE))
 
 
 def second_half(mv: Moves, i: int, w: Worker) -> None:

@@ -9,10 +9,12 @@ from property_tests.model.state import (
     AWAKE,
     BACKLOG,
     BLOCKED,
+    DRAINING,
     ENDED,
     HANDED_BACK,
     KNOWN,
     NOTHING,
+    OUT,
     RUNG,
     RUNNING,
     SETTLED,
@@ -117,15 +119,22 @@ def conserved(c: World, state: State) -> str | None:
     return None
 
 
+def free(c: World, w: Worker) -> int:
+    return c.consumers - sum(x.phase in (KNOWN, RUNNING) for x in w.held)
+
+
 def will_claim(c: World, w: Worker) -> bool:
-    """The worker is on its way to a claim that is executed after this moment."""
-    if w.status != UP:
+    """The worker is on its way to a claim, or to passing its ring on, that is executed after this moment."""
+    if w.status == OUT:  # its lease ended, it is not dead: it joins, and claims if it has room
+        return bool(w.old) and free(c, w) > 0
+    if w.status not in (UP, DRAINING):
         return False
-    if w.exchange.stage == SETTLED or w.bell == RUNG or any(x.phase in ENDED for x in w.held):
+    if w.bell == RUNG:
+        return (w.status == UP and free(c, w) > 0) or not c.broken.full_eats
+    if w.exchange.stage == SETTLED or any(x.phase in ENDED for x in w.held):
         return True
-    free = c.consumers - sum(x.phase in (KNOWN, RUNNING) for x in w.held)
     idle = w.exchange.stage == NOTHING or (w.exchange.stage == ANSWERED and w.exchange.status not in ("OK", "LOST"))
-    return w.bell == AWAKE and free > 0 and idle
+    return w.status == UP and w.bell == AWAKE and free(c, w) > 0 and idle
 
 
 def heard(c: World, state: State) -> str | None:
@@ -136,8 +145,7 @@ def heard(c: World, state: State) -> str | None:
     for w in state.workers:
         if w.status != UP or w.bell != BLOCKED or w.mine or w.confirm or s.rings[w.pool]:
             continue
-        free = c.consumers - sum(x.phase in (KNOWN, RUNNING) for x in w.held)
-        if free > 0 and w.deadline > c.off and could_claim(c, s, w.member, w.pool):
+        if free(c, w) > 0 and w.deadline > c.off and could_claim(c, s, w.member, w.pool):
             return "RING a blocked worker could claim, nobody is about to, and no ring is unread"
     return None
 

@@ -103,6 +103,8 @@ class Exchange(NamedTuple):
     grants: tuple[tuple[int, int, int], ...]
     """(entry, job, n): granted, or confirmed."""
     withheld: bool
+    timer: bool
+    """Executed in quarantine: the reply says when that ends."""
 
 
 class Worker(NamedTuple):
@@ -178,7 +180,7 @@ Label = tuple[object, ...]
 """What happened: a kind and details, made into text only for traces."""
 
 NO_RENEWAL = Renewal(-1, "", 0, ())
-NO_EXCHANGE = Exchange(NOTHING, 0, 0, (), "", 0, (), False)
+NO_EXCHANGE = Exchange(NOTHING, 0, 0, (), "", 0, (), False, False)
 
 
 def absent(pool: int, status: str = OUT, held: tuple[Held, ...] = (), old: tuple[int, ...] = ()) -> Worker:

@@ -128,7 +128,8 @@ def time(mv: Moves) -> None:
         return
     alive = {w.member for w in mv.workers if w.status in MEMBER} if c.prompt else set[int]()
     server = expire(c, s, 1, alive)
-    woken = bool(c.bell and s.quarantine and not server.quarantine)  # its end is known from the claim's reply: a timer
+    # the end of a quarantine is known from the claim's reply: a timer
+    woken = bool(c.bell and (c.poll or (s.quarantine and not server.quarantine)))
     known = {x.id for x in server.members} | {e.owner for e in server.entries}
     if env.replica:
         known |= {x.id for x in env.replica.members} | {e.owner for e in env.replica.entries}
@@ -148,7 +149,7 @@ def ager(c: World, woken: bool, known: set[int]) -> Callable[[Worker], Worker]:
 
     def age(w: Worker) -> Worker:
         if w.status not in MEMBER:
-            return w._replace(old=tuple(x for x in w.old if x in known)) if w.old else w
+            return w._replace(old=tuple(x for x in w.old if x in known)) if w.old and not c.bell else w
         renewal, x = w.renewal, w.exchange
         if renewal.age >= 0:
             renewal = renewal._replace(age=min(cap, renewal.age + 1))

@@ -112,7 +112,7 @@ class World:
     bell: int = 0
     """Most unread rings; 0: no bell, a worker claims whenever it likes."""
     poll: bool = False
-    """Blocked workers claim by the safety poll too."""
+    """With each tick blocked workers claim by the safety poll; rings may get lost then."""
     prompt: bool = False
     """Every live worker renews in time; nothing is sent for it, and only the dead expire."""
     crash: int = 0

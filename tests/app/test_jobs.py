@@ -341,7 +341,7 @@ def test_outside_a_job_there_is_none(app: flowq.App[None]) -> None:
 
 async def test_cleanup_is_shielded_for_a_while() -> None:
     """A cancelled body can finish what it must; what hangs is cut off."""
-    done = []
+    done: list[object] = []
 
     with anyio.move_on_after(0.01):
         try:

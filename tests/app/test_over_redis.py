@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -212,3 +213,72 @@ async def test_the_embedded_server_is_asked_for_by_name(tmp_path: Path, app_name
             return producer.job(job.id).status()
 
     assert [again, await anyio.to_thread.run_sync(view)] == [flowq.JobStatus.READY] * 2
+
+
+async def test_a_server_that_does_not_answer(new_redis: Callable[..., RedisServer], app_name: str) -> None:
+    """The jobs may be stored, and they were; the resend finds that out and stores nothing twice."""
+    server = new_redis()
+    app: flowq.App[None] = flowq.App(app_name, server.url, enqueue_timeout=0.2)
+    async with app:
+        await app.enqueue("work")
+        server.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(flowq.SubmitUnknown) as caught:
+            await app.enqueue("work")
+        server.process.send_signal(signal.SIGCONT)
+        with anyio.fail_after(10):
+            job = await resend_until_known(caught.value)
+
+        assert await job.status() is flowq.JobStatus.READY
+        with server.client() as client:
+            assert client.xlen(f"flowq:{{{app_name}}}:s:work") == 2
+
+
+async def resend_until_known(error: flowq.SubmitUnknown) -> flowq.Job[Any]:
+    while True:
+        try:
+            job: flowq.Job[Any] = await error.resend()
+        except flowq.SubmitUnknown as again:
+            error = again
+        else:
+            return job
+
+
+async def test_a_full_server_refuses_and_says_so(
+    new_redis: Callable[..., RedisServer], app_name: str
+) -> None:
+    """Nothing is stored, in the loop and without one."""
+    app: flowq.App[None] = flowq.App(app_name, new_redis("--maxmemory", "1").url)
+    bound = app.ref("work").bind()
+
+    async with app:
+        with pytest.raises(flowq.ServerFull, match="maxmemory"):
+            await app.enqueue_many([bound])
+        with pytest.raises(flowq.ServerFull, match="maxmemory"):
+            await anyio.to_thread.run_sync(app.sync().enqueue, bound)
+
+
+@pytest.mark.leaves_jobs("nobody serves the task")
+async def test_concurrent_enqueues_share_requests(
+    new_redis: Callable[..., RedisServer], app_name: str
+) -> None:
+    """A hundred at once cost a handful of scripts, as the server counts them; one after the other cost one each."""
+    server = new_redis()
+    app: flowq.App[None] = flowq.App(app_name, server.url)
+
+    def scripts() -> int:
+        with server.client() as client:
+            return int(client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+    async with app:
+        await app.enqueue("work")
+        start = scripts()
+        for _ in range(10):
+            await app.enqueue("work")
+        alone = scripts() - start
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(app.enqueue, "work")
+        together = scripts() - start - alone
+
+    assert alone == 10
+    assert together <= 10

@@ -221,6 +221,40 @@ async def test_a_resend_may_fail_again(way: Way) -> None:
     assert way.jobs == 1
 
 
+async def test_resends_at_the_same_time_are_one(way: Way) -> None:
+    """Two tasks that hold the same error get the same answer, from one request."""
+    way.hold = 10
+    async with sending(way, timeout=0.02) as producer:
+        with pytest.raises(BatchUnknown) as caught:
+            await producer.submit(job())
+        way.hold = 0
+        receipts = await together(3, caught.value.resend)
+
+    assert [r for (r,) in receipts] == [Receipt("t:0-0", True)] * 3
+    assert len(way.sent) == 2
+
+
+async def test_a_resend_outlives_the_opening(app: flowq.App[None]) -> None:
+    """An app that was left and entered again sends the very same batch."""
+    way = Way()
+    way.faults = [OutcomeUnknown("lost")] * 9
+
+    async def enter_and(call: Callable[[], Any]) -> Any:
+        async with app:
+            app.session().producer._backend = cast("Backend", way)
+            app.session().producer._timeout = 0.02
+            return await call()
+
+    with pytest.raises(SubmitUnknown) as caught:
+        await enter_and(lambda: app.enqueue("work"))
+    way.faults = []
+    job = await enter_and(caught.value.resend)
+
+    assert job.id == "t:0-0"
+    assert way.jobs == 1
+    assert len({batch_id for batch_id, _ in way.sent}) == 1
+
+
 async def test_a_late_resend_is_refused(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server may have forgotten the batch: sending it again could store its jobs twice."""
     way.hold = 10

@@ -169,3 +169,9 @@ def test_without_a_loop_memory_has_no_place() -> None:
 
     with pytest.raises(flowq.NotEntered):
         producer.job("work:1-0").status()
+
+
+async def test_the_loop_itself_is_not_blocked(app: flowq.App[None], worker: HandWorker) -> None:
+    """In the event loop there is a better way, and the error names it."""
+    with pytest.raises(flowq.NotEntered, match=r"await task.enqueue"):
+        app.sync().job("double:1-0").status()

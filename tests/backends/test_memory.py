@@ -39,6 +39,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
+        self.batches = 0
         self.server = MemoryServer(clock=self.clock, seed=1, audited=True)
 
     def join(self, limit: int | None = None, *, old: str | None = None) -> Standing:
@@ -47,7 +48,8 @@ class Fleet:
 
     def submit(self, count: int = 1, *, delay_ms: int = 0) -> list[str]:
         batch = [Submission("a", b'{"task":"a"}', delay_ms) for _ in range(count)]
-        return [r.job_id for r in self.server.submit(f"b{self.clock.ms}-{len(batch)}", batch)]
+        self.batches += 1
+        return [r.job_id for r in self.server.submit(f"batch {self.batches}", batch)]
 
     def claim(self, me: Standing, room: int = 100, *, ring: bool = False) -> list[Any]:
         claimed = self.server.exchange(me, [], Want(room, 0, {}, ring)).claimed
@@ -85,6 +87,7 @@ def test_a_backward_step_stalls_no_delay_and_no_lease() -> None:
     fleet.claim(victim)
     job = fleet.submit(delay_ms=5000)
     fleet.clock.ms -= HOUR
+    fleet.server.renew(me, 0)
     fleet.pass_ms(4000, me)
     assert fleet.server.promote() == pytest.approx(1.0)
     fleet.pass_ms(1000, me)
@@ -161,7 +164,6 @@ def test_failing_over_to_a_stale_replica_loses_the_tail_and_brings_back_what_was
 def test_a_backup_is_not_touched_by_what_happens_later() -> None:
     """It may be restored again and again, each time under another epoch."""
     fleet = Fleet()
-    fleet.join()
     fleet.submit(3)
     backup = fleet.server.backup()
     epochs = set()
@@ -389,8 +391,8 @@ async def test_a_ring_that_its_hearer_was_cancelled_with_wakes_the_next() -> Non
 
                 tg.start_soon(doomed)
                 await anyio.wait_all_tasks_blocked()
-                server.submit("one", [Submission("a", b"{}")])
                 scope.cancel()
+                server.submit("one", [Submission("a", b"{}")])
                 assert await backend.stream.wait_ring(two, 10)
 
 
@@ -463,7 +465,7 @@ class TestUnderAVirtualClock:
             [receipt] = await backend.stream.submit("one", [Submission("a", b"{}", delay_ms=24 * HOUR)])
             start = anyio.current_time()
             while (seconds := await backend.timers.promote()) is not None:
-                await anyio.sleep(seconds)
+                await anyio.sleep(seconds)  # noqa: ASYNC110 - what is waited for is time
             assert anyio.current_time() - start == pytest.approx(24 * 3600, abs=1)
             assert server.status(receipt.job_id) is JobStatus.READY
             assert backend.fleet.renewer().renew(me, 0).status is Status.OK, "two calls: two steps at most"

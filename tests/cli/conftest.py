@@ -21,7 +21,9 @@ def stage(redis_server: RedisServer) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def flowq(stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+def flowq(
+    stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Ran]:
     """Run a command line against the stage's app, as on a wide screen without colours."""
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.setenv("NO_COLOR", "1")

@@ -8,13 +8,12 @@ from typing import Any
 
 import attrs
 
-from flowq._model import Dead, Delivery, Ended, LanePolicy, Want
+from flowq._model import Dead, Delivery, Ended, LanePolicy, Submission, Want
 from flowq.backends.protocol import Standing
 from flowq.backends.redis import scripts
 from flowq.backends.redis.fleet import pool_of
 from flowq.backends.redis.keys import Keys, app_prefix
 from flowq.backends.redis.url import parse_url
-from flowq._model import Submission
 
 
 def policy(limit: int | None = None, max_crashes: int | None = 3) -> LanePolicy:
@@ -37,14 +36,18 @@ class Stage:
     def _call(self, script: Any, args: Any) -> Any:
         return script.call_sync(self.client, [self.keys.clock], args)
 
-    def submit(self, lane: str, *args: Any, delay: float = 0, key: str = "", raw: bytes | None = None, **fields: Any) -> str:
+    def submit(
+        self, lane: str, *args: Any, delay: float = 0, key: str = "", raw: bytes | None = None, **fields: Any
+    ) -> str:
         """One job; its id."""
         data = raw if raw is not None else envelope(lane, *args, **({"key": key} if key else {}), **fields)
         batch = [Submission(lane, data, delay_ms=round(delay * 1000), key=key)]
         reply = self._call(scripts.SUBMIT, scripts.submit(secrets.token_hex(8), 120_000, batch))
         return scripts.read_submit(reply, batch)[0].job_id
 
-    def join(self, *, ttl: float = 30, host: str = "here", pid: int = 1, concurrency: int = 8, **lanes: LanePolicy) -> Standing:
+    def join(
+        self, *, ttl: float = 30, host: str = "here", pid: int = 1, concurrency: int = 8, **lanes: LanePolicy
+    ) -> Standing:
         """A new member that serves these lanes; the server counts as empty when the first one came."""
         facts = {"host": host, "pid": pid, "version": "0.1.0", "concurrency": concurrency, "backend": "trio"}
         member = secrets.token_hex(8)
@@ -69,7 +72,15 @@ class Stage:
         reply = self._call(scripts.CLAIM, scripts.claim(me, Want(room=room, threads=room, extra={}), 0))
         return scripts.read_claim(reply, 0.0).grants
 
-    def bury(self, me: Standing, delivery: Delivery, *, reason: str = "ValueError: no", kind: str = "error", **detail: Any) -> None:
+    def bury(
+        self,
+        me: Standing,
+        delivery: Delivery,
+        *,
+        reason: str = "ValueError: no",
+        kind: str = "error",
+        **detail: Any,
+    ) -> None:
         """The delivery ends in the dead letters."""
         found = json.loads(delivery.raw) if delivery.raw.startswith(b"{") else {}
         job_id = found.get("id") or f"{delivery.lane}:{delivery.entry}"

@@ -1,7 +1,7 @@
 """A stand-in for the worker process: does what its target says, and writes each thing down for the test.
 
 ``python -m tests.cli.stand_in WITNESS FD``. The target is a comma-separated list of steps, the last of which is repeated for ever:
-``loaded``, ``wait``, ``exit=N``, ``die=SIGNAL``, ``deaf`` (to SIGTERM), ``drain=N`` (exit N on SIGTERM), ``again=N`` (exit N on the second),
+``loaded``, ``wait``, ``first`` (the others only wait), ``crowd=N`` (until N have started), ``exit=N``, ``die=SIGNAL``, ``deaf`` (to SIGTERM), ``drain=N`` (exit N on SIGTERM), ``again=N`` (exit N on the second),
 ``lease=S`` (publishes one limited body whose lease ends in S seconds), ``stop`` (SIGSTOP), ``regex`` (C code that holds the GIL),
 ``program`` (a program of its own), ``orphan`` (a program whose parent ends), ``stale`` (its loop last turned an hour ago), ``ready``.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from flowq._runtime import overrun
 from flowq._runtime.clock import monotonic_clock
 from flowq.cli.board import PULSE, Pulse, PulseFile
+from flowq.cli.lifeline import end_with_supervisor
 from flowq.cli.settings import receive
 
 now = monotonic_clock()
@@ -27,12 +28,16 @@ now = monotonic_clock()
 
 def main(witness: Path, fd: int) -> None:
     settings = receive(fd)
+    end_with_supervisor(settings.supervisor, fd)
     pulse = PulseFile(Path(os.environ[PULSE]))
     terms = 0
 
     def tell(what: str, **more: object) -> None:
         with witness.open("a") as file:
-            file.write(json.dumps({"what": what, "index": settings.index, "pid": os.getpid(), "at": now(), **more}) + "\n")
+            file.write(
+                json.dumps({"what": what, "index": settings.index, "pid": os.getpid(), "at": now(), **more})
+                + "\n"
+            )
 
     tell("started")
     steps = settings.target.split(",")
@@ -51,6 +56,10 @@ def main(witness: Path, fd: int) -> None:
                 # only the first process does the rest
                 if settings.index:
                     steps = ["wait"]
+            case "crowd":
+                # until so many worker processes have started
+                while witness.read_text().count('"started"') < int(value):
+                    time.sleep(0.01)
             case "die":
                 os.kill(os.getpid(), getattr(signal, value))
             case "deaf":
@@ -87,7 +96,9 @@ def main(witness: Path, fd: int) -> None:
                 tell("program", program=program.pid)
             case "orphan":
                 code = "import subprocess, sys; print(subprocess.Popen(['true']).pid, subprocess.Popen(['sleep', '0.2']).pid)"
-                done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+                done = subprocess.run(
+                    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+                )
                 tell("orphans", pids=[int(pid) for pid in done.stdout.split()])
             case "wait":
                 time.sleep(0.02)

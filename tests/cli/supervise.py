@@ -42,7 +42,8 @@ def main(options: dict[str, Any]) -> int:
             health_port=options.get("health_port"),
             command=(sys.executable, "-m", "tests.cli.stand_in", options["witness"]),
         )
-        print(json.dumps({"port": made.probes.port}), flush=True)
+        sys.stdout.write(json.dumps({"port": made.probes.port}) + "\n")
+        sys.stdout.flush()
         return made.run()
 
 

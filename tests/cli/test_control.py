@@ -60,7 +60,12 @@ def test_an_unknown_type_is_refused(stage: Stage, flowq: Run) -> None:
     """A misspelt type is an error with the names that exist; nothing is written."""
     stage.submit("resize")
 
-    for words in (("limits", "set", "resise", "1"), ("limits", "reset", "resise"), ("pause", "resise"), ("resume", "resise")):
+    for words in (
+        ("limits", "set", "resise", "1"),
+        ("limits", "reset", "resise"),
+        ("pause", "resise"),
+        ("resume", "resise"),
+    ):
         ran = flowq(*words)
         assert ran.code == 78
         assert "no type 'resise'" in ran.err

@@ -67,7 +67,9 @@ def test_replay_rings_a_worker(stage: Stage, flowq: Run) -> None:
 
     flowq("dead", "replay", job)
 
-    assert sum(stage.client.xlen(key) for key in stage.client.scan_iter(match=stage.keys.bell("*"))) == rings + 1
+    assert (
+        sum(stage.client.xlen(key) for key in stage.client.scan_iter(match=stage.keys.bell("*"))) == rings + 1
+    )
     assert len(stage.claim(me)) == 1
 
 
@@ -118,7 +120,11 @@ def test_replay_all_of_a_type(stage: Stage, flowq: Run) -> None:
 
     assert nothing.code == 2
     assert [line.split(" -> ")[0] for line in ran.out.splitlines()] == jobs
-    assert [json.loads(d[b"d"])["args"] for _, d in stage.client.xrange(stage.keys.stream("resize"))] == [[0], [1], [2]]
+    assert [json.loads(d[b"d"])["args"] for _, d in stage.client.xrange(stage.keys.stream("resize"))] == [
+        [0],
+        [1],
+        [2],
+    ]
     assert stage.client.xlen(stage.keys.dead) == 1
 
 
@@ -150,10 +156,16 @@ def test_letters_are_paged(stage: Stage, count: int) -> None:
     """Every letter is found once, newest first, over page borders."""
     with stage.client.pipeline(transaction=False) as pipe:
         for n in range(count):
-            pipe.xadd(stage.keys.dead, {"lane": "resize", "id": f"resize:{n}-0", "kind": "error", "d": envelope("resize")})
+            pipe.xadd(
+                stage.keys.dead,
+                {"lane": "resize", "id": f"resize:{n}-0", "kind": "error", "d": envelope("resize")},
+            )
         pipe.execute()
 
     found = [head.job for head in letters.heads(stage.client, stage.keys)]
 
     assert found == [f"resize:{n}-0" for n in reversed(range(count))]
-    assert letters.count_letters(stage.client, stage.keys, 2000) == ({"resize": min(count, 2000)}, count > 2000)
+    assert letters.count_letters(stage.client, stage.keys, 2000) == (
+        {"resize": min(count, 2000)},
+        count > 2000,
+    )

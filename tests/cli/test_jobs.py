@@ -24,7 +24,11 @@ def test_ls_shows_each_state(stage: Stage, flowq: Run) -> None:
     rows = json.loads(flowq("ls", "resize", "--json").out)
     only = json.loads(flowq("ls", "resize", "--state", "ready", "--json").out)
 
-    assert [(r["id"], r["status"]) for r in rows] == [(running, "running"), (ready, "ready"), (delayed, "delayed")]
+    assert [(r["id"], r["status"]) for r in rows] == [
+        (running, "running"),
+        (ready, "ready"),
+        (delayed, "delayed"),
+    ]
     assert rows[0]["member"] == me.member
     assert 55 < rows[2]["seconds"] <= 60
     assert [r["id"] for r in only] == [ready]

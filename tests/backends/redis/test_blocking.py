@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -16,13 +16,15 @@ from flowq.backends.redis.blocking import BlockingReader, open_reader
 from flowq.backends.redis.channel import Channel, open_channel
 from flowq.backends.redis.replies import NoGroup
 
-if TYPE_CHECKING:
-    from tests.backends.redis.conftest import Proxy, Server
+from .conftest import Proxy, Server, until
 
 
 @asynccontextmanager
 async def reading(server: Server, name: str) -> AsyncIterator[tuple[BlockingReader, Channel]]:
-    async with open_channel(server.address) as channel, open_reader(server.address, channel, name=name) as reader:
+    async with (
+        open_channel(server.address) as channel,
+        open_reader(server.address, channel, name=name) as reader,
+    ):
         yield reader, channel
 
 
@@ -37,9 +39,9 @@ async def blocked(channel: Channel, name: str) -> dict[str, str] | None:
 
 
 async def until_blocked(channel: Channel, name: str) -> dict[str, str]:
-    with anyio.fail_after(5):
-        while (row := await blocked(channel, name)) is None:
-            await anyio.sleep(0.005)
+    await until(lambda: blocked(channel, name))
+    row = await blocked(channel, name)
+    assert row is not None
     return row
 
 
@@ -110,13 +112,10 @@ async def test_unblock_while_it_connects(proxy: Proxy, server: Server, key: str)
         async def read() -> None:
             got.append(await reader.read("LPUSH", key, "x", block=30))
 
-        with anyio.fail_after(2):
-            group.start_soon(read)
-            while not proxy.requests:
-                await anyio.sleep(0.005)
-            reader.unblock()
-            while not got:
-                await anyio.sleep(0.005)
+        group.start_soon(read)
+        await until(lambda: proxy.requests)
+        reader.unblock()
+        await until(lambda: got)
 
         assert got == [None]
         assert await channel.execute("EXISTS", key) == 0
@@ -142,9 +141,11 @@ async def test_a_cancelled_read_closes_its_link(server: Server, key: str) -> Non
                 group.start_soon(lambda: reader.read("BLPOP", key, 30, block=30))
                 first = await until_blocked(channel, key)
                 scope.cancel()
-        with anyio.fail_after(2):
-            while await blocked(channel, key):
-                await anyio.sleep(0.005)
+
+        async def gone() -> bool:
+            return await blocked(channel, key) is None
+
+        await until(gone)
         await channel.execute("RPUSH", key, "x")
 
         assert await reader.read("BLPOP", key, 5, block=5) == [key.encode(), b"x"]
@@ -177,7 +178,9 @@ async def test_a_link_that_dies_while_it_waits(server: Server, key: str) -> None
         assert await reader.read("PING") == b"PONG"
 
 
-async def test_a_server_that_falls_silent(new_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_falls_silent(
+    new_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Some time past its BLOCK a read gives up: the link counts as dead."""
     monkeypatch.setattr("flowq.backends.redis.blocking.SLACK", 0.1)
     server = new_server()

@@ -6,7 +6,6 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -28,14 +27,7 @@ from flowq.backends.redis.connection import Connection
 from flowq.backends.redis.script import Script
 from flowq.backends.redis.url import parse_url
 
-if TYPE_CHECKING:
-    from tests.backends.redis.conftest import Proxy, Server
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(5):
-        while not condition():
-            await anyio.sleep(0.005)
+from .conftest import Proxy, Server, running, until
 
 
 async def kill(server: Server, name: str) -> int:
@@ -87,8 +79,7 @@ async def test_commands_back_to_back(server: Server, key: str) -> None:
         results: list[list[int]] = []
 
         async def add() -> None:
-            for _ in range(20):
-                results.append(await channel.execute_many([("INCR", key)] * 5))
+            results.extend([await channel.execute_many([("INCR", key)] * 5) for _ in range(20)])
 
         async with anyio.create_task_group() as group:
             for _ in range(10):
@@ -207,7 +198,7 @@ async def test_a_lost_link_comes_back(server: Server, key: str) -> None:
         for generation in (1, 2, 3):
             assert channel.generation == generation
             assert await kill(server, key) == 1
-            await until(lambda: channel.generation > generation)
+            await until(lambda: channel.generation > generation)  # noqa: B023 -- over before the next turn
         assert await channel.execute("PING") == b"PONG"
 
 
@@ -236,10 +227,10 @@ async def test_what_callers_learn_of_a_lost_link(proxy: Proxy, key: str) -> None
     assert outcomes == {"written": OutcomeUnknown, "down": Unavailable}
 
 
-async def test_who_waits_is_served_by_the_next_connection(new_server: Callable[..., Server], version: str, key: str) -> None:
+async def test_who_waits_is_served_by_the_next_connection(
+    new_server: Callable[..., Server], version: str, key: str
+) -> None:
     """A call with ``wait=True`` made during an outage is executed, once, when the server is back."""
-    from tests.backends.redis.conftest import running
-
     server = new_server()
     async with open_channel(server.address) as channel:
         server.process.kill()

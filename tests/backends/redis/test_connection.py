@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import attrs
@@ -28,8 +27,7 @@ from flowq.backends.redis.connection import connect, reconnect_delay, running_be
 from flowq.backends.redis.replies import NoGroup, NoScript
 from flowq.backends.redis.url import Address, Tls, parse_url
 
-if TYPE_CHECKING:
-    from tests.backends.redis.conftest import Proxy, Server
+from .conftest import Proxy, Server, until
 
 SECRET = "s3cr3t-s3cr3t"
 
@@ -182,11 +180,16 @@ async def test_a_server_that_says_nothing() -> None:
 
 async def test_a_server_that_speaks_something_else() -> None:
     """What is no Redis reply is reported as that, and as nothing executed."""
-    with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address, pytest.raises(Unavailable, match="no Redis reply"):
+    with (
+        answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address,
+        pytest.raises(Unavailable, match="no Redis reply"),
+    ):
         await connect(address, name="t")
 
 
-@pytest.mark.parametrize(("said", "taken"), [("6.0.16", False), ("6.2.0", True), ("7.2", True), ("255.255.255", True)])
+@pytest.mark.parametrize(
+    ("said", "taken"), [("6.0.16", False), ("6.2.0", True), ("7.2", True), ("255.255.255", True)]
+)
 async def test_a_server_that_is_too_old(said: str, taken: bool) -> None:
     """Below 6.2 it is ServerTooOld; the message says what it found."""
     items = ["server", "redis", "version", said, "role", "master"]
@@ -300,8 +303,7 @@ async def test_a_link_that_breaks(proxy: Proxy) -> None:
     async with anyio.create_task_group() as group:
 
         async def cut_when_sent() -> None:
-            while b"INCR" not in b"".join(proxy.requests):
-                await anyio.sleep(0.01)
+            await until(lambda: b"INCR" in b"".join(proxy.requests))
             proxy.cut()
 
         group.start_soon(cut_when_sent)

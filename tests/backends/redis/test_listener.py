@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import anyio
 import attrs
@@ -14,14 +13,7 @@ from flowq import Unavailable
 from flowq.backends.redis.channel import Channel, open_channel
 from flowq.backends.redis.listener import open_listener
 
-if TYPE_CHECKING:
-    from tests.backends.redis.conftest import Proxy, Server
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(5):
-        while not condition():
-            await anyio.sleep(0.005)
+from .conftest import Proxy, Server, until
 
 
 async def kill(channel: Channel, name: str) -> None:
@@ -86,9 +78,11 @@ async def test_unsubscribing_the_last_ends_it_on_the_server(server: Server, key:
         await listener.wait_subscribed(key)
         listener.unsubscribe(key)
         listener.unsubscribe("never subscribed")
-        with anyio.fail_after(5):
-            while await channel.execute("PUBLISH", key, "x"):
-                await anyio.sleep(0.005)
+
+        async def unheard() -> bool:
+            return await channel.execute("PUBLISH", key, "x") == 0
+
+        await until(unheard)
         got.clear()
         listener.subscribe(key, got.append)
         await listener.wait_subscribed(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -13,8 +13,7 @@ from flowq import AuthenticationFailed, OutcomeUnknown, ScriptFailed, ServerFull
 from flowq.backends.redis.channel import open_channel
 from flowq.backends.redis.script import Script, execute_sync, load_text
 
-if TYPE_CHECKING:
-    from tests.backends.redis.conftest import Proxy, Server
+from .conftest import Proxy, Server
 
 ADD = Script(
     "add",
@@ -64,7 +63,7 @@ def test_a_header_gives_names() -> None:
 )
 def test_a_bad_header_is_refused_at_import(text: str, says: str) -> None:
     """Bindings count 1, 2, 3; below them neither KEYS nor ARGV may stand, but ARGV with a declared tail."""
-    with pytest.raises(ValueError, match="bad.lua") as caught:
+    with pytest.raises(ValueError, match=r"bad\.lua") as caught:
         Script("bad", text)
 
     assert says in str(caught.value)
