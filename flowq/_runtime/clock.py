@@ -96,7 +96,7 @@ class ScopeMark:
     """
 
     read: Callable[[Any], Any]
-    holder: object
+    holder: Any
 
     @classmethod
     def current(cls, loop: Loop) -> ScopeMark:
@@ -121,9 +121,13 @@ class ScopeMark:
     def repair(self, stand: object) -> None:
         """Leave what was left entered, as far as the task's own scope can be reached by that.
 
-        trio does it by itself when a scope further out is left, and raises. anyio on asyncio would find the task in the wrong place
-        once more when it ends, and take the whole nursery down.
+        trio repairs scopes by itself when one further out is left, and raises; but a task that ends with a nursery entered takes the
+        nursery around it down. anyio on asyncio takes it down for a scope, too.
         """
+        nurseries = getattr(self.holder, "_child_nurseries", [])
+        for nursery in nurseries:
+            nursery.cancel_scope.cancel()
+        nurseries.clear()
         while isinstance(scope := self.read(self.holder), anyio.CancelScope) and scope is not stand:
             scope.cancel()  # its own children, if it is a nursery's
             scope.__exit__(None, None, None)

@@ -39,7 +39,8 @@ class Shift:
         self._grace_end = math.inf
         self.interrupted: BaseException | None = None
         self.is_draining = False
-        self.is_drained = False
+        self._is_over = False
+        self._is_cut = False
         self.cut_off = 0
         self.failure: BaseException | None = None
         """What a task of ours said outside of the nurseries (the keeper's thread)."""
@@ -78,7 +79,32 @@ class Shift:
     # --- the inner tree -----------------------------------------------------------------------------------------------------
 
     async def work(self, started: Callable[[], None]) -> None:
-        """Run bodies until drained or cancelled."""
+        """Run bodies until drained or cancelled.
+
+        A cancellation from outside reaches the bodies through ``_cut``, so that each can see why it is cancelled.
+        """
+        async with open_nursery() as outside:
+            outside.start_soon(self._notice_cancellation, name="flowq sentinel")
+            with anyio.CancelScope(shield=True):
+                await self._run_bodies(started)
+            outside.cancel_scope.cancel()
+
+    async def _notice_cancellation(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            if not self._is_over:
+                self._cut()
+
+    def _cut(self) -> None:
+        """End at once: nothing starts, bodies are cancelled, all of it goes back."""
+        self._is_cut = True
+        self._crew.intake.is_open = False
+        self._crew.floor.release_ready()
+        self._crew.floor.cancel_all("shutdown")
+        self.drain(0.0)
+
+    async def _run_bodies(self, started: Callable[[], None]) -> None:
         crew, options = self._crew, self._options
         async with open_nursery() as bodies:
             self._bodies, self._clean = bodies, copy_context()
@@ -98,7 +124,7 @@ class Shift:
                 intake.cancel_scope.cancel()
             await self._let_bodies_leave()
             bodies.cancel_scope.cancel()
-        self.is_drained = True
+        self._is_over = True
 
     def _add_consumer(self) -> None:
         self._bodies.start_soon(guarded, self._consume, name="flowq consumer")
@@ -147,7 +173,8 @@ class Shift:
         """Settle, hand back, leave: sheltered, but not for long. No body runs any more."""
         crew = self._crew
         crew.intake.is_open = False
-        with anyio.move_on_after(CLOSING_DRAINED if self.is_drained else CLOSING, shield=True):
+        patience = CLOSING_DRAINED if self._is_over and not self._is_cut else CLOSING
+        with anyio.move_on_after(patience, shield=True):
             crew.floor.release_ready()
             crew.exchange.finish()
             await crew.exchange.ended.wait()

@@ -51,7 +51,7 @@ class Ledger:
         self.lost: set[str] = set()
         """What the server lost so far, by name: it excuses only what the check that looks at it says."""
         self.set_back = False
-        """The server's clock was set back while or before its memory of the fences was lost."""
+        """The server's clock was set back and its memory of the fences lost: then they may come again (LEASE §4, question 5)."""
         self.used: dict[str, int] = {}
         """Tokens in use at the last look; None of them was ever above the limit unless it already was."""
 
@@ -109,7 +109,7 @@ class Ledger:
     def granted(self, before: State, grant: Delivery, after: State) -> None:
         uid = uid_of(grant.raw)
         job = self.check_open(uid, "delivery")
-        if grant.fence in self.fences:
+        if grant.fence in self.fences and not self.set_back:
             raise Violation("fence", f"{grant.fence} was given twice")
         if grant.fence <= job.fence and not self.set_back:
             raise Violation("fence", f"{uid}: {grant.fence} after {job.fence}")

@@ -67,7 +67,7 @@ class LeaseMachine(RuleBasedStateMachine):
         """Worker i, or the next one that runs something."""
         workers = self.world.workers
         order = [(i + step) % 3 for step in range(3)]
-        return next((k for k in order if workers[k].running(self.world.now) and not workers[k].paused), i)
+        return next((k for k in order if workers[k].running(self.world.now) and not workers[k].paused), i % 3)
 
     @initialize(a=st.integers(1, 5), b=st.integers(0, 2), u=st.integers(0, 3), who=st.sets(SLOT, min_size=2))
     def preload(self, a: int, b: int, u: int, who: set[int]) -> None:

@@ -9,7 +9,7 @@ from flowq._model import Submission
 from flowq.backends.redis import scripts
 
 from . import checks
-from .ledger import Job, Violation
+from .ledger import Job, Violation, uid_of
 from .state import LANES
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def cancel(w: World, k: int) -> bool:
     if not jobs:
         return False
     uid, job = jobs[k % len(jobs)]
-    entry = next((e for e, text in w.state.lanes[job.lane].entries.items() if f'"x":"{uid}"' in text), None)
+    entry = next((e for e, text in w.state.lanes[job.lane].entries.items() if uid_of(text) == uid), None)
     owner = w.state.lanes[job.lane].pending.get(entry, ("-", 0))[0] if entry else "-"
     answer = w.run("cancel", [job.id, "asked", '{"status":"cancelled","reason":"asked"}', 600_000]).decode()
     if answer != ("requested" if owner != "-" else "removed"):
@@ -301,7 +301,7 @@ def rounds(w: World) -> bool:
         for i in w.healthy():
             polls(w, i)
     for lane in LANES:
-        idle_after_rounds(w, lane)
+        idle_token(w, lane, "idle token")
     return True
 
 
@@ -315,7 +315,8 @@ def polls(w: World, i: int) -> None:
             break
 
 
-def idle_after_rounds(w: World, lane: str) -> None:
+def idle_token(w: World, lane: str, promise: str) -> None:
+    """Work waits, a token is free, and a worker that could take it does not."""
     s, limit = w.state, w.state.limits.get(lane)
     if limit is not None and s.l < s.q:
         return
@@ -328,7 +329,7 @@ def idle_after_rounds(w: World, lane: str) -> None:
         polled = me.id and me.confirmed and me.reconciled and me.waiting is None
         if lane in me.lanes and polled and me.room(w.now) > 0:
             if lane != "b" or me.room(w.now, "b") > 0:
-                raise Violation("idle token", f"{lane}: {held}+{dead} of {limit} in flight, {me.id} has room and polls")
+                raise Violation(promise, f"{lane}: {held}+{dead} of {limit} in flight, {me.id} has room")
 
 
 def quiet(w: World) -> bool:
@@ -341,10 +342,16 @@ def quiet(w: World) -> bool:
         if i is None:
             i = next((i for i in waiting if _rung(w, i)), None)
             if i is None:
+                if w.clean:
+                    for lane in LANES:
+                        idle_token(w, lane, "lost ring")
                 return True
             waiting.remove(i)
             waiting.append(i)
         w.turn(i)
+    members = {m.id for m in (w.workers[i] for i in w.healthy())}
+    if any(set(lane.hungry) - members for lane in w.state.lanes.values()):
+        return True  # one that died hungry caps the others for 1.5 s, and time stands still here
     raise Violation("rings", f"{turns} claims for {w.book.events['bodies'] - granted} jobs, and the bell still rings")
 
 

@@ -24,6 +24,7 @@ Op = tuple[Any, ...]
 Program = list[Op]
 
 MAX_CRASHES = 3
+FAULTLESS = frozenset({"submit", "turn", "end", "end_all", "tick", "renew", "quiet", "rounds", "control", "leave", "give_back"})
 START = 1_700_000_000_000
 NO_ID = "0" * 8
 
@@ -56,6 +57,8 @@ class World:
         self.late: dict[int, list[tuple[Request, list[Any]]]] = {}
         self.snap: tuple[Snapshot, dict[str, Job]] | None = None
         self.lives = 0
+        self.clean = True
+        """No fault so far: then no ring may be lost."""
         self.stale = False
         """The keys were changed by something else than a script."""
         self.left: set[str] = set()
@@ -200,6 +203,7 @@ class World:
         from .operations import OPERATIONS
 
         self.log.append(op)
+        self.clean &= op[0] in FAULTLESS and not (op[0] == "turn" and op[2:3] not in ((), ("ok",)))
         done = OPERATIONS[op[0]](self, *op[1:])
         if self.stale:
             self.state = self.server.look()

@@ -241,7 +241,7 @@ def claim(
     elif epoch != now and not b.claim_no_epoch:
         status = EPOCH
     if status != OK:
-        return Claimed(s if b.refused_no_ring else ring(c, s, "refused", c.bells[pool], pool), status)
+        return Claimed(s, status)
     run = _Claim(c, s, member, room)
     for lane in c.bells[pool]:
         if not c.hint or s.ready >> lane & 1:

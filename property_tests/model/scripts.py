@@ -139,7 +139,7 @@ def mine(
     unknown = [e for e in s.entries if e.owner == member and ((e.id, e.n) not in known or b.mine_all)]
     if b.mine_starts:
         return s, OK, tuple((e.id, e.job, e.n) for e in unknown)
-    return (hand_back(c, s, unknown, "mine", me.pool) if unknown else s), OK, ()
+    return hand_back(c, s, unknown, "mine", me.pool), OK, ()
 
 
 def join(c: World, s: Server, member: int, pool: int, old: tuple[int, ...], keep: tuple[Held, ...]) -> tuple[Server, Keys]:

@@ -28,12 +28,15 @@ from property_tests.model.state import (
 from property_tests.model.world import UNLIMITED, World
 
 
-def could_claim(c: World, s: Server, member: int, pool: int, rest: bool = False) -> bool:
+def could_claim(
+    c: World, s: Server, member: int, pool: int, rest: bool = False, expired: bool = True
+) -> bool:
     """A claim of this member, with a free consumer, must grant something.
 
     A ready job under a free limit; a handed back or dead member's one under a limit that live members do not use up, if it
     is no suspect or the member holds none. While somebody *else* is hungry, only up to the member's fair share. ``rest``: could
     it still, after a claim that left it room? Of unlimited lanes a claim takes only a part, so they do not count then.
+    ``expired`` off: what expired members own does not count; no write announces it, a timer finds it.
     """
     if find(s.members, member) is None:
         return False
@@ -54,6 +57,8 @@ def could_claim(c: World, s: Server, member: int, pool: int, rest: bool = False)
                 continue
         if used < limit and any(e.owner == BACKLOG for e in entries):
             return True
+        if not expired:
+            entries = [e for e in entries if e.owner == HANDED_BACK]
         if held < limit and any(adoptable(c, e.owner, e.crashes, alive, holds_suspect) for e in entries):
             return True
     return False
@@ -131,7 +136,7 @@ def will_claim(c: World, w: Worker) -> bool:
         return False
     if w.bell == RUNG:
         return (w.status == UP and free(c, w) > 0) or not c.broken.full_eats
-    if w.exchange.stage == SETTLED or any(x.phase in ENDED for x in w.held):
+    if w.mine or w.exchange.stage == SETTLED or any(x.phase in ENDED for x in w.held):
         return True
     idle = w.exchange.stage == NOTHING or (w.exchange.stage == ANSWERED and w.exchange.status not in ("OK", "LOST"))
     return w.status == UP and w.bell == AWAKE and free(c, w) > 0 and idle
@@ -145,7 +150,9 @@ def heard(c: World, state: State) -> str | None:
     for w in state.workers:
         if w.status != UP or w.bell != BLOCKED or w.mine or w.confirm or s.rings[w.pool]:
             continue
-        if free(c, w) > 0 and w.deadline > c.off and could_claim(c, s, w.member, w.pool):
+        if w.epoch != state.env.epoch:  # its next renewal tells it, and it claims after confirming
+            continue
+        if free(c, w) > 0 and w.deadline > c.off and could_claim(c, s, w.member, w.pool, expired=False):
             return "RING a blocked worker could claim, nobody is about to, and no ring is unread"
     return None
 

@@ -72,7 +72,6 @@ class Broken:
     no_ring: str = ""  # a script that does not ring
     ring_own_pool: bool = False
     chain_short: bool = False  # the chain looks only at lanes that the claim came to before its room ran out
-    refused_no_ring: bool = False  # a claim that is refused does not ring
     full_eats: bool = False  # a full or leaving worker keeps the ring it was given
     no_pause: bool = False  # a withheld worker reads the bell again at once
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
 from typing import Any
 
 import anyio
@@ -19,7 +18,9 @@ from flowq.backends.memory import MemoryServer, open_memory
 from flowq.backends.protocol import Backend
 from flowq.testing.conformance import ALL, Check, Harness
 from flowq.testing.faults import Faulty
+from tests.backends.redis_harness import open_harness
 from tests.backends.virtual_loop import VirtualLoop
+from tests.conftest import RedisServer
 
 
 class MemoryHarness:
@@ -61,14 +62,16 @@ class Place:
     """A backend that keeps the contract."""
 
     name: str
-    open: Callable[[], AbstractAsyncContextManager[Harness]]
+    open: Callable[[RedisServer], AbstractAsyncContextManager[Harness]]
+    """Given the run's redis-server, for those who want it."""
     virtual: bool = False
     """Its time follows the event loop's clock, so that it may leap."""
 
 
 PLACES = [
-    Place("memory", memory, virtual=True),
-    Place("memory_over_a_good_line", partial(memory, Faulty), virtual=True),
+    Place("memory", lambda _: memory(), virtual=True),
+    Place("memory_over_a_good_line", lambda _: memory(Faulty), virtual=True),
+    Place("redis", lambda server: open_harness(server.url)),
 ]
 
 
@@ -89,9 +92,9 @@ def anyio_backend(request: pytest.FixtureRequest, place: Place) -> tuple[str, di
 
 
 @pytest.mark.parametrize("check", ALL, ids=lambda check: check.__name__.removeprefix("check_"))
-async def test_contract(check: Check, place: Place) -> None:
+async def test_contract(check: Check, place: Place, redis_server: RedisServer) -> None:
     """The clause that the check's own docstring states."""
-    async with place.open() as harness:
+    async with place.open(redis_server) as harness:
         await check(harness)
 
 

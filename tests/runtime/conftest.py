@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import TaskGroup
+from trio.testing import MockClock
 
 import flowq
 from flowq._runtime.options import RunOptions
@@ -17,6 +18,7 @@ from flowq._runtime.worker import Worker, serve
 from flowq.backends.memory import MemoryServer, open_memory
 from flowq.backends.protocol import Backend, OpenBackend
 from flowq.testing.faults import Faulty, Line, Schedule
+from tests.backends.virtual_loop import VirtualLoop
 
 
 class StageApp(flowq.App[Any]):
@@ -47,16 +49,21 @@ class StageApp(flowq.App[Any]):
 class Stage:
     """What a test starts workers with."""
 
-    def __init__(self, tasks: TaskGroup) -> None:
+    def __init__(self, tasks: TaskGroup, *, is_virtual: bool) -> None:
         self.tasks = tasks
+        self.is_virtual = is_virtual
         self.server = MemoryServer()
+        self.apps: list[StageApp] = []
         self._scopes: dict[str, anyio.CancelScope] = {}
 
     def app(self, **options: Any) -> StageApp:
-        return StageApp(self.server, **options)
+        self.apps.append(StageApp(self.server, **options))
+        return self.apps[-1]
 
     async def start(self, app: StageApp, **options: Any) -> Worker:
         """Start a worker in the stage's nursery; see ``RunOptions``."""
+        if self.is_virtual:
+            options.setdefault("keeper", "task")
         worker: Worker = await self.tasks.start(partial(self._serve, app, RunOptions(**options)))
         return worker
 
@@ -83,7 +90,7 @@ class Stage:
 @pytest.fixture
 async def stage(anyio_backend: object) -> AsyncIterator[Stage]:
     async with anyio.create_task_group() as tasks:
-        yield Stage(tasks)
+        yield Stage(tasks, is_virtual=isinstance(anyio_backend, tuple))
         tasks.cancel_scope.cancel()
 
 
@@ -92,3 +99,12 @@ async def eventually(condition: Any, seconds: float = 5.0) -> None:
     with anyio.fail_after(seconds):
         while not condition():
             await anyio.sleep(0.002)
+
+
+VIRTUAL = [
+    pytest.param(("trio", {"clock": MockClock(autojump_threshold=0)}), id="trio-virtual"),
+    pytest.param(("asyncio", {"loop_factory": VirtualLoop}), id="asyncio-virtual"),
+]
+"""For ``@pytest.mark.parametrize("anyio_backend", VIRTUAL)``: hours pass in milliseconds, and no thread may run."""
+
+virtually = pytest.mark.parametrize("anyio_backend", VIRTUAL)

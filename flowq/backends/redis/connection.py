@@ -129,7 +129,7 @@ class Connection:
                     reply = self.next_reply()
                     if reply is NOTHING:
                         await self.receive()
-                    elif type(reply) is not hiredis.PushNotification:
+                    else:
                         replies.append(reply)
                         self._outstanding -= 1
         finally:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import anyio
 import anyio.lowlevel
 import attrs
-import hiredis
 from anyio.abc import TaskStatus
 
 from flowq._errors import FlowqError, OutcomeUnknown, ReadOnlyServer, Unavailable
@@ -244,8 +243,6 @@ class Pipeline:
             await connection.receive()
             self._heard += 1
             while (reply := next_reply()) is not NOTHING:
-                if type(reply) is hiredis.PushNotification:
-                    continue
                 if not pending:
                     raise OutcomeUnknown(f"{self._where} sent a reply that nobody asked for")
                 if type(reply) is ErrorReply and rule_of(reply).drop:

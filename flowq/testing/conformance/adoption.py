@@ -169,6 +169,20 @@ async def check_suspects_run_apart(stage: Stage) -> None:
 
 
 @clause
+async def check_a_suspect_that_waits_keeps_its_token(stage: Stage) -> None:
+    """Beside one that nobody may adopt yet, nothing new starts beyond the limit."""
+    lanes = {"a": policy(2, max_crashes=2)}
+    victim, heir = await stage.join(lanes), await stage.join(lanes)
+    await stage.submit(count=5)
+    assert len(await victim.take()) == 2
+    await stage.outlive(victim)
+    [suspect] = await heir.take()
+    assert await heir.take() == []
+    [other] = await heir.turn([done(suspect)])
+    assert (suspect.crashes, other.crashes) == (1, 1)
+
+
+@clause
 async def check_one_poison_job_condemns_no_innocent_one(stage: Stage) -> None:
     """The job that kills its workers is the only dead letter; its neighbours end well."""
     await stage.join({"b": policy()})

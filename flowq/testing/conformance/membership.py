@@ -32,6 +32,21 @@ async def check_a_lease_that_is_renewed_lasts(stage: Stage) -> None:
 
 
 @clause
+async def check_a_renewal_is_good_for_the_whole_lease(stage: Stage) -> None:
+    """And a confirmation likewise: a member that misses a few renewals is not dead."""
+    actor = await stage.join()
+    await stage.join()
+    await stage.pass_time(stage.ttl / 2)
+    actor.alive = False
+    await stage.pass_time(0.65 * stage.ttl)
+    assert actor.renew().status is Status.OK
+    await stage.pass_time(0.65 * stage.ttl)
+    assert (await actor.confirm()).status is Status.OK
+    await stage.pass_time(0.65 * stage.ttl)
+    assert actor.renew().status is Status.OK
+
+
+@clause
 async def check_a_renewal_needs_no_claim_and_a_claim_renews_nothing(stage: Stage) -> None:
     """Claims do not extend a lease: only the keeper's renewal does (LEASE rule 9)."""
     actor = await stage.join()

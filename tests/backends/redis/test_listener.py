@@ -80,7 +80,7 @@ async def test_unsubscribing_the_last_ends_it_on_the_server(server: Server, key:
         listener.unsubscribe("never subscribed")
 
         async def unheard() -> bool:
-            return await channel.execute("PUBLISH", key, "x") == 0
+            return int(await channel.execute("PUBLISH", key, "x")) == 0
 
         await until(unheard)
         got.clear()
