@@ -3,9 +3,14 @@
 A limited lane is asked for free consumers only: what waits in a worker holds a token that somebody else could use. Of an
 unlimited lane a worker may take ahead what will start within ``HORIZON``: it hides the round trip between two short bodies.
 More would sit behind long bodies while another worker is idle, and would die with this worker as a crash (CORRECTIONS 1.11).
+
+What will start is told by when the running bodies should end, each by its lane's average: N bodies of 50 ms that began together
+end together, so nothing starts for 30 ms and then everything does.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import attrs
 
@@ -14,44 +19,49 @@ HORIZON = 0.020
 STALE = 0.030
 """Seconds after which what was taken ahead and could not start goes back; longer than the horizon, so that a guess that is a
 little off does not carry jobs to and fro."""
+REST = 1.0
+"""Seconds for which nothing of a lane is taken ahead after a guess that was wrong."""
 MOST_AHEAD = 400
 """Deliveries ahead in all: what goes with one settle (500), less what may be running."""
 SMOOTHING = 0.3
-"""Weight of the newest sample in the running averages."""
+"""Weight of the newest sample in the running average."""
+OVERDUE = 2.0
+"""Averages: a body older than this is one of the long ones, and nobody knows when it ends."""
+FADED = 0.5
+"""Seconds after its last body at which a lane's average is not used any more."""
 
 
 @attrs.define
 class Pace:
-    """How fast a lane's bodies end in this worker: two running averages, fed once a turn."""
+    """How long a lane's bodies take in this worker: a running average, fed every few milliseconds."""
 
     seconds: float = 0.0
-    """Of one body."""
-    per_second: float = 0.0
-    """Bodies that ended."""
-    measured: bool = False
+    """Of one body, wall time."""
+    measured_at: float = -1.0
+    """When a body was measured last; negative: never."""
+    rests_until: float = 0.0
 
-    def add(self, ended: int, spent: float, elapsed: float) -> None:
-        """Learn that ``ended`` bodies took ``spent`` seconds in all, within ``elapsed`` seconds."""
-        if ended == 0 or elapsed <= 0:
-            return
-        seconds, rate = spent / ended, ended / elapsed
-        if not self.measured:
-            self.seconds, self.per_second, self.measured = seconds, rate, True
-            return
-        self.seconds += SMOOTHING * (seconds - self.seconds)
-        self.per_second += SMOOTHING * (rate - self.per_second)
+    def add(self, ended: int, spent: float, now: float) -> None:
+        """Learn that ``ended`` bodies took ``spent`` seconds in all."""
+        seconds = spent / ended
+        if self.measured_at < 0:
+            self.seconds = seconds
+        else:
+            self.seconds += SMOOTHING * (seconds - self.seconds)
+        self.measured_at = now
 
-    def ahead(self, concurrency: int) -> int:
-        """How many of this lane alone will start within the horizon.
+    def was_wrong(self, now: float) -> None:
+        """What was taken ahead could not start: measure anew, and not at once."""
+        self.measured_at = -1.0
+        self.rests_until = now + REST
 
-        By the bodies' length, each consumer starts one after the other; by the rate, no more than twice what ended lately: bodies
-        that compute share one core, whatever their length says.
-        """
-        if not self.measured:
-            return 0
-        by_length = MOST_AHEAD if self.seconds <= 0 else int(concurrency * HORIZON / self.seconds)
-        by_rate = int(2 * self.per_second * HORIZON)
-        return min(by_length, by_rate, MOST_AHEAD)
+    def is_usable(self, now: float) -> bool:
+        """Is the average of now, and has it not been wrong lately?"""
+        return (
+            self.measured_at >= 0
+            and now >= self.rests_until
+            and now - self.measured_at <= max(FADED, 2 * self.seconds)
+        )
 
 
 @attrs.frozen
@@ -70,18 +80,50 @@ class Load:
         return max(0, self.consumers - self.running - self.waiting)
 
 
-def share_ahead(paces: dict[str, Pace], load: Load) -> dict[str, int]:
-    """How many of each unlimited lane may be taken beyond the room; lanes that get none are left out.
+@attrs.frozen
+class Outlook:
+    """What the running bodies promise for the horizon."""
 
-    Several active lanes share the consumers, so they share what is ahead; what waits already is taken off.
+    ending: int = 0
+    """Bodies that should end within it."""
+    slack: float = 0.0
+    """Consumer-seconds of it that will be free after these ends."""
+
+
+def look_ahead(bodies: Iterable[tuple[float, float]]) -> Outlook:
+    """Sum up the running bodies.
+
+    Args:
+        bodies: (age, average of its lane) of each, seconds; of those only whose lane's average is usable.
     """
-    active = {name: pace.ahead(load.consumers) for name, pace in paces.items()}
-    active = {name: ahead for name, ahead in active.items() if ahead}
-    if not active:
-        return {}
+    ending, slack = 0, 0.0
+    for age, average in bodies:
+        left = average - age
+        if left < HORIZON and age <= OVERDUE * average:
+            ending += 1
+            slack += HORIZON - max(0.0, left)
+    return Outlook(ending, slack)
+
+
+def share_ahead(averages: dict[str, float], outlook: Outlook, load: Load) -> dict[str, int]:
+    """How many of each lane may be taken beyond the room; lanes that get none are left out.
+
+    Consumers that are free now are counted as one: bodies that compute run one after the other, whatever the number of consumers,
+    and bodies that wait will be seen running. Several lanes share what starts; what waits already is taken off.
+
+    Args:
+        averages: seconds of one body, of each unlimited lane whose pace is usable.
+    """
     queued = max(0, load.running + load.waiting - load.consumers)
-    left = {name: ahead // len(active) - queued for name, ahead in active.items()}
-    return {name: ahead for name, ahead in left.items() if ahead > 0}
+    shares: dict[str, int] = {}
+    for name, seconds in averages.items():
+        starts = MOST_AHEAD
+        if seconds > 0:
+            starts = min(MOST_AHEAD, outlook.ending + int((outlook.slack + HORIZON) / seconds))
+        ahead = starts // len(averages) - queued
+        if ahead > 0:
+            shares[name] = ahead
+    return shares
 
 
 def is_worth_a_claim(load: Load, extra: int) -> bool:

@@ -117,7 +117,6 @@ class ScopeMark:
                     return cls(operator.attrgetter("cancel_scope"), state)
         return cls(_no_difference, None)
 
-
     def repair(self, stand: object) -> None:
         """Leave what was left entered, as far as the task's own scope can be reached by that.
 

@@ -83,7 +83,9 @@ class Consumer:
             if self.taint != "scope":
                 if "ancel scope" not in str(exc):
                     raise
-                self._report_damage(f"{self.lane.task_name if self.lane else '?'}, or one that ran before it here,")
+                self._report_damage(
+                    f"{self.lane.task_name if self.lane else '?'}, or one that ran before it here,"
+                )
         finally:
             floor.consumers.discard(self)
         return not is_cancelled_here()
@@ -143,6 +145,7 @@ class Consumer:
                     self._note_taint(lane, is_astray, stand)
                     return
                 if now >= floor.slice_end:
+                    floor.slice_end = now + floor.slice  # one gives way for all: who resumes in this very step goes on
                     await anyio.lowlevel.checkpoint()
                     now = now_()
                     floor.slice_end = now + floor.slice

@@ -17,6 +17,7 @@ import anyio
 from flowq._core.batch import MOST_BYTES, MOST_OUTCOMES, how_many, weight
 from flowq._core.lease import Lease
 from flowq._core.limit import is_excess
+from flowq._core.prefetch import STALE
 from flowq._model import CancelReason, Delivery, Ended, LeaseTimes, Outcome, Released
 from flowq._runtime.clock import Loop
 from flowq._runtime.events import Events
@@ -91,6 +92,8 @@ class Floor:
             ready.append(delivery)
         for lane in limited:
             lane.follow()
+        if len(ready) > self.concurrency - self.running:
+            self.look_at(now + STALE)
         self.wake_consumer()
 
     def _refuse(self, delivery: Delivery, lane: Lane) -> None:
@@ -174,13 +177,20 @@ class Floor:
         for lane in limited:
             lane.follow()
 
-    def release_ready(self, older_than: float = math.inf) -> int:
-        """Hand back what has not started and was granted before that moment. Returns how many."""
-        count = 0
-        while self.ready and self.ready[0].claimed_at < older_than:
-            self.end(self.ready.popleft(), RELEASED)
-            count += 1
+    def release_ready(self) -> int:
+        """Hand back what has not started. Returns how many."""
+        count = len(self.ready)
+        for delivery in self.ready:
+            self.end(delivery, RELEASED)
+        self.ready.clear()
         return count
+
+    def release_stale(self, now: float) -> None:
+        """Hand back what was taken ahead and could not start in time; its lanes are taken ahead no more, until measured anew."""
+        while self.ready and self.ready[0].claimed_at <= now - STALE:
+            delivery = self.ready.popleft()
+            self.lanes[delivery.lane].pace.was_wrong(now)
+            self.end(delivery, RELEASED)
 
     # --- work is taken away -------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from flowq._core.prefetch import Load, Pace, is_worth_a_claim, share_ahead
+from flowq._core.prefetch import Load, is_worth_a_claim, look_ahead, share_ahead
 from flowq._model import Claimed, Want
 from flowq._runtime.floor import Floor
 from flowq._runtime.nudge import Nudge
@@ -19,8 +19,6 @@ AFTER_EXPIRY = 0.020
 """Seconds after another member's lease has ended at which its jobs are asked for."""
 SAMPLE_EVERY = 0.002
 """Seconds between two measurements of the lanes' pace."""
-FADE = 0.7
-"""What is left of a lane's rate after a sample without a body of it."""
 
 
 class Intake:
@@ -49,7 +47,8 @@ class Intake:
         self.found_nothing = False
         """The last claim had room and got nothing."""
         self._asked = 0
-        self._paces: dict[str, Pace] = {}
+        self._averages: dict[str, float] = {}
+        """Seconds of one body, of the unlimited lanes whose pace is usable."""
         self._sampled_at = floor.loop.now()
 
     # --- what is free -------------------------------------------------------------------------------------------------------
@@ -81,7 +80,7 @@ class Intake:
         room = self.room
         if not self.is_open or not (self.due or (floor.tokens_back and room)):
             return self._pass_ring(room)
-        extra = share_ahead(self._paces, self.load) if self.due and self._paces else {}
+        extra = self._ahead(now) if self.due and self._averages else {}
         if not room and not (extra and is_worth_a_claim(self.load, sum(extra.values()))):
             return self._pass_ring(room)
         floor.tokens_back = False
@@ -146,14 +145,21 @@ class Intake:
     # --- pace ---------------------------------------------------------------------------------------------------------------
 
     def _sample(self, now: float) -> None:
-        elapsed, self._sampled_at = now - self._sampled_at, now
+        """Feed the lanes' paces, and remember whose averages can be used."""
+        self._sampled_at = now
+        self._averages.clear()
         for lane in self._floor.lanes.values():
             if lane.ended:
-                if lane.limiter is None and not lane.sync:
-                    lane.pace.add(lane.ended, lane.spent, elapsed)
-                    self._paces[lane.name] = lane.pace
+                lane.pace.add(lane.ended, lane.spent, now)
                 lane.ended, lane.spent = 0, 0.0
-            elif lane.name in self._paces:
-                lane.pace.per_second *= FADE
-                if lane.pace.ahead(self._floor.concurrency) == 0 or lane.limiter is not None:
-                    del self._paces[lane.name]
+            if lane.limiter is None and not lane.sync and lane.pace.is_usable(now):
+                self._averages[lane.name] = lane.pace.seconds
+
+    def _ahead(self, now: float) -> dict[str, int]:
+        averages = self._averages
+        bodies = (
+            (now - c.started, averages[c.lane.name])
+            for c in self._floor.consumers
+            if c.delivery is not None and c.lane is not None and c.lane.name in averages
+        )
+        return share_ahead(averages, look_ahead(bodies), self.load)

@@ -46,7 +46,7 @@ def look(floor: Floor, member: Member, now: float) -> None:
                 "it returns", consumer.lane.task_name, task=consumer.lane.task_name, limit=consumer.lane.timeout,
             )  # fmt: skip
     if floor.ready and floor.running >= floor.concurrency:
-        floor.release_ready(now - STALE)
+        floor.release_stale(now)
 
 
 def next_look(floor: Floor, now: float) -> float:

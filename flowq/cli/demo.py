@@ -76,7 +76,9 @@ class Demo:
         with demo_app.app.sync() as producer:
             # one after the other, as long as the example jobs take
             apart = self.seconds * EXAMPLES / demo_app.LIMIT / EMAILS
-            emails = [demo_app.email.options(delay=apart * n).bind(n, self.seconds / 3) for n in range(EMAILS)]
+            emails = [
+                demo_app.email.options(delay=apart * n).bind(n, self.seconds / 3) for n in range(EMAILS)
+            ]
             examples = [demo_app.example.bind(n, self.seconds) for n in range(EXAMPLES)]
             self.jobs = [*producer.enqueue_many(examples), *producer.enqueue_many(emails)]
         self.screen.say(
@@ -99,6 +101,7 @@ class Demo:
         body = self._until("no example body is running", victim)
         at = time.monotonic()
         os.kill(body.pid, signal.SIGKILL)
+        self.screen.killed = body.pid
         self._until(f"process {body.pid} does not end", lambda: not _exists(body.pid))
         gone_at = time.monotonic()
         cut = tuple(
@@ -266,16 +269,14 @@ def _conclude(
         "on average while jobs waited": f"{proof.effective:.2f}; {proof.overall:.2f} with the recovery",
         "kill to running elsewhere": recovery,
         "jobs": f"{EXAMPLES} example and {EMAILS} email enqueued, {len([w for w in wrong if 'outcome' in w])} lost",
-        "bodies by process": "; ".join(
-            f"{pid}{' (killed)' if pid == kill.pid else ''}: "
-            + ", ".join(f"{n} {task}" for task, n in sorted(by.items(), reverse=True))
-            for pid, by in sorted(proof.bodies.items())
-        ),
-        "took": f"{seconds:.1f} s",
     }
+    for pid, by in sorted(proof.bodies.items()):
+        name = f"process {pid}{' (killed)' if pid == kill.pid else ''}"
+        rows[name] = ", ".join(f"{n} {task}" for task, n in sorted(by.items(), reverse=True))
     if compressed is not None:
         before, after = compressed
         rows["real work"] = (
             f"{before / 1e6:.1f} MB of the standard library compressed to {after / 1e6:.1f} MB"
         )
+    rows["took"] = f"{seconds:.1f} s"
     screen.summary(rows, wrong)

@@ -33,7 +33,8 @@ class Screen:
             console=console,
         )
         self._bars: dict[str, TaskID] = {}
-        self._workers = Text()
+        self.killed: int | None = None
+        """Process id of the worker that was killed: its bodies do not run any more."""
         self._live = (
             Live(console=console, refresh_per_second=10, transient=False) if console.is_terminal else None
         )
@@ -61,7 +62,7 @@ class Screen:
     def show(self, bodies: Sequence[Body], totals: Mapping[str, int]) -> None:
         """Where things stand: jobs done by type, bodies running by process."""
         done = {task: len({b.job for b in bodies if b.task == task and b.end is not None}) for task in totals}
-        open_ = [b for b in bodies if b.end is None and _newest(b, bodies)]
+        open_ = [b for b in bodies if b.end is None and b.pid != self.killed]
         running = {task: sum(b.task == task for b in open_) for task in totals}
         if self._live is None:
             self._tell(
@@ -74,12 +75,17 @@ class Screen:
             if task not in self._bars:
                 self._bars[task] = self._progress.add_task(task, total=total, running="")
             self._progress.update(self._bars[task], completed=done[task], running=f"{running[task]} running")
-        pids = sorted({b.pid for b in bodies})
         lines = [
-            f"  process {pid}: {'█' * sum(b.pid == pid and b.task == 'example' for b in open_)}"
-            for pid in pids
+            f"  process {pid}  "
+            + (
+                "killed"
+                if pid == self.killed
+                else "█" * sum(b.pid == pid and b.task == "example" for b in open_)
+            )
+            for pid in sorted({b.pid for b in bodies})
         ]
-        self._live.update(Group(self._progress, Text("\n".join(lines), style="cyan")))
+        legend = Text("█ is one example body that runs", style="dim")
+        self._live.update(Group(self._progress, Text("\n".join(lines), style="cyan"), legend))
 
     def _tell(self, line: str) -> None:
         now = time.monotonic()
@@ -102,8 +108,3 @@ class Screen:
                     style="bold green",
                 )
             )
-
-
-def _newest(body: Body, bodies: Sequence[Body]) -> bool:
-    """Of a job that runs again elsewhere, the cut-off body does not count as running."""
-    return not any(b.job == body.job and b.start > body.start for b in bodies)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import math
 import re
 from collections.abc import Callable
 
@@ -151,6 +152,8 @@ def leftovers(now: int, state: State, book: Ledger) -> None:
         if extra := set(lane.consumers) - set(state.members) - set(state.expired) - {"-"}:
             if state.sentinel:
                 raise Violation("consumers", f"{extra} in {name}")
+        if lane.hungry and max(lane.hungry.values()) - min(lane.hungry.values()) > 60_000:
+            raise Violation("leftovers", f"marks of the hungry of long ago in {name}: {lane.hungry}")
     for pool in state.pools:
         if len(state.bell[pool]) > 1:
             raise Violation("consumers", f"{state.bell[pool]} at the bell of {pool}: one name serves all")
@@ -213,6 +216,21 @@ def idle_work(state: State, who: Member, room: int, threads: int, got: dict[str,
             ]
             if free:
                 return f"{name}: {free} of the dead, {held} held, limit {limit}"
+    return None
+
+
+def fair_share(state: State, who: str, fresh: dict[str, int]) -> str | None:
+    """Did a claim leave to the hungry of a lane their part of what those who contend for it can have?"""
+    for name, got in fresh.items():
+        lane, limit = state.lanes[name], state.limits.get(name)
+        hungry = state.hungry(name, who)
+        if not got or limit is None or not hungry:
+            continue
+        owners = [owner for owner, _ in lane.pending.values()]
+        held = owners.count(who)
+        others = sum(owner != who and owner not in hungry for owner in owners)
+        if held > (part := math.ceil((limit - others) / (len(hungry) + 1))):
+            return f"{who} holds {held} of {name} after its claim, {hungry} are hungry, its part is {part}"
     return None
 
 

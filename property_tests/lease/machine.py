@@ -116,7 +116,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(
         kind=st.sampled_from(
-            "turn turn renew crash pause resume resume cut heal leave late give_up limbo limbo clock clock snap snap "
+            "turn turn renew renew renewal_arrives crash pause resume resume cut heal leave late give_up limbo limbo clock clock snap snap "
             "failover failover restart backlog flush members clock_key destroy limit limit pause_lane resume_lane reset "
             "cancel cancel cancel give_back promote".split()
         ),
@@ -130,7 +130,9 @@ class LeaseMachine(RuleBasedStateMachine):
             case "turn":
                 self.do("turn", i, fate)
             case "renew":
-                self.do("renew", i, "lost_reply" if n else "limbo")
+                self.do("renew", i, ("lost_reply", "limbo", "late", "late")[n])
+            case "renewal_arrives":
+                self.do("renewed")
             case "crash" | "pause" | "cut" | "heal" | "leave" | "give_up" | "give_back":
                 self.do(kind, i)
             case "resume":
@@ -220,6 +222,14 @@ class LeaseMachine(RuleBasedStateMachine):
         self.all_of([("control", lane, "limit", n), ("cut", i), ("tick", 12_000)])
         self.fresh((i + 1) % 3)
         self.all_of([("heal", i), ("turn", i)])
+
+    @rule(i=SLOT, ms=st.sampled_from([3000, 6400]), back=st.booleans())
+    def renewal_is_late(self, i: int, ms: int, back: bool) -> None:
+        """Its reply takes nearly a lease; then the worker is alone."""
+        self.fresh(i)
+        self.all_of([("renew", i, "late"), ("cut", i), ("tick", ms), ("renewed",), ("tick", 4800)])
+        self.fresh((i + 1) % 3)
+        self.all_of([("tick", 2400), ("heal", i)] if back else [("turn", i)])
 
     @rule(i=SLOT, j=SLOT, die=st.booleans())
     def hunger(self, i: int, j: int, die: bool) -> None:

@@ -22,7 +22,6 @@ from flowq._model import (
     LanePolicy,
     LeaseTimes,
     Outcome,
-    Refusal,
     Released,
     Status,
     Succeeded,
@@ -115,14 +114,14 @@ class Member:
         self.greeted = self.confirmed = self.reconciled = False
         self.short = False
         """The last claim came up short: wait for a ring."""
-        self.refused: list[Refusal] = []
+        self.settled_late = False
         self.paused = self.cut = self.virgin_ok = False
 
     def nonce(self) -> str:
         return f"{self.name}n{next(self._ids)}"
 
-    def standing(self) -> Standing:
-        return Standing(member=self.id, session=self.session, epoch=self.epoch, fence=self.fence)
+    def standing(self, member: str = "") -> Standing:
+        return Standing(member=member or self.id, session=self.session, epoch=self.epoch, fence=self.fence)
 
     def running(self, now: int) -> list[Held]:
         return [h for h in self.known.values() if h.body is not None and h.body.stops is None]
@@ -145,7 +144,7 @@ class Member:
         if not self.greeted:
             return self._ask("hello", now, [("hello", [self.nonce()])])
         if not self.id:
-            return self._join(now)
+            return self._settle_late(now) or self._join(now)
         if not self.confirmed:
             listed = [h.delivery for h in self.known.values()]
             return self._ask("confirm", now, [("confirm", scripts.confirm(self.standing(), self.nonce(), listed))], listed)
@@ -160,11 +159,25 @@ class Member:
         self.waiting = Request(kind, calls, self.id, now, listed=listed or [])
         return self.waiting
 
+    def _settle_late(self, now: int) -> Request | None:
+        """What ended before the lease did is settled under the old name: it counts if nobody has taken it over."""
+        ended = [h.ended for h in self.known.values() if h.ended is not None]
+        if self.settled_late or not ended or not self.old:
+            return None
+        args, ended = scripts.settle(self.standing(self.old), ended, False)
+        request = self._ask("late", now, [("settle", args)])
+        request.ended = ended
+        return request
+
+    def _on_late(self, request: Request, replies: list[Any], now: int) -> None:
+        self.settled_late = True
+        self._on_settle(request, replies[0])
+
     def _join(self, now: int) -> Request | None:
         # joining with `old` hands its entries back at once: nobody may still run them
         if any(b.limited and b.runs(now) for b in self.bodies):
             return None
-        keep = [h.delivery for h in self.known.values()]
+        keep = [h.delivery for h in self.known.values() if not h.limited]
         new = f"{self.name}.{next(self._ids)}"
         args = scripts.join(
             *(new, self.nonce()),
@@ -276,13 +289,7 @@ class Member:
 
     def _on_exchange(self, request: Request, replies: list[Any], now: int) -> None:
         if request.ended:
-            settled = scripts.read_settle(replies[0], request.ended)
-            if settled.status is Status.EPOCH:
-                self._doubt()
-            else:
-                self.refused += [why for _, why in settled.refused]
-                for e in request.ended:
-                    self.known.pop(e.delivery.fence, None)
+            self._on_settle(request, replies[0])
         claimed = scripts.read_claim(replies[-1], now / 1000)
         if claimed.status is Status.LOST:
             self.retire(now)
@@ -294,6 +301,13 @@ class Member:
                 self.fence = max(self.fence, grant.fence)
                 self.known[grant.fence] = Held(grant, grant.lane in claimed.limits, json.loads(grant.raw))
             self._start(now)
+
+    def _on_settle(self, request: Request, reply: list[Any]) -> None:
+        if scripts.read_settle(reply, request.ended).status is Status.EPOCH:
+            self._doubt()
+            return
+        for e in request.ended:
+            self.known.pop(e.delivery.fence, None)
 
     def _start(self, now: int) -> None:
         """A body starts only if its delivery is known, of the confirmed epoch, and the member's deadline is ahead."""
@@ -338,13 +352,13 @@ class Member:
         self.bodies = [b for b in self.bodies if b.runs(now)]
 
     def retire(self, now: int) -> None:
-        """End this life: limited bodies are cancelled; unlimited ones go on, and their outcomes are kept for the next life."""
+        """End this life: limited bodies are cancelled, unlimited ones go on, and what has ended keeps its outcome."""
         for fence, held in list(self.known.items()):
-            if held.limited or (held.body is None and held.ended is None):
+            if held.ended is None and (held.limited or held.body is None):
                 self._drop(fence, now)
             elif held.body is not None:
                 held.body.lease_ended = min(self.deadline, now)
-        self.old, self.id = self.id, ""
+        self.old, self.id, self.settled_late = self.id, "", False
         if self.waiting is not None:
             self.broken()
 

@@ -118,6 +118,15 @@ def deliver(w: World, i: int) -> bool:
     return True
 
 
+def renewed(w: World) -> bool:
+    """A renewal's reply that was on its way arrives."""
+    if not w.late_renewals or w.late_renewals[0][0].paused:
+        return False
+    me, request, replies = w.late_renewals.pop(0)
+    me.renewal_reply(request, replies, w.now)
+    return True
+
+
 def give_up(w: World, i: int) -> bool:
     """Worker i waits no longer for a reply and takes a new connection."""
     if w.workers[i].waiting is None or w.workers[i].paused:
@@ -234,7 +243,6 @@ def failover(w: World, same_run: bool = False) -> bool:
     """The replica is promoted: everything since is lost, those jobs' submissions too. ``same_run``: only its replid is new."""
     if w.snap is None:
         return False
-    w.pass_time(5)
     w.server.restore(w.snap[0])
     w.book.go_back(w.snap[1])
     w.book.used.clear()
@@ -375,7 +383,7 @@ def _rung(w: World, i: int) -> bool:
 OPERATIONS: dict[str, Operation] = {
     f.__name__: f
     for f in (
-        *(submit, control, cancel, promote, end, end_all, give_back, deliver, give_up, limbo, leave, crash, pause, resume, cut, heal),
+        *(submit, control, cancel, promote, end, end_all, give_back, deliver, renewed, give_up, limbo, leave, crash, pause, resume, cut, heal),
         *(tick, clock, snap, failover, restart, backlog_made, flush, lose, destroy, rounds, quiet),
     )
 }

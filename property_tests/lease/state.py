@@ -126,6 +126,7 @@ class State:
         dead = sum(not self.live(owner) for owner, _ in self.lanes[lane].pending.values())
         return self.lanes[lane].used - dead, dead
 
-    def hungry(self, lane: str, but: str) -> bool:
-        """Is a member other than this one marked hungry, not longer ago than a mark counts?"""
-        return any(m != but and score >= self.l - 1500 for m, score in self.lanes[lane].hungry.items())
+    def hungry(self, lane: str, but: str) -> set[str]:
+        """Members other than this one that are marked hungry, not longer ago than a mark counts."""
+        marks = self.lanes[lane].hungry.items()
+        return {m for m, score in marks if m != but and self.l - 1500 <= score <= self.l}

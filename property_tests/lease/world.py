@@ -55,6 +55,7 @@ class World:
         self.last_batch: tuple[list[Any], list[Submission]] | None = None
         self.limbo: list[tuple[Request, int]] = []
         self.late: dict[int, list[tuple[Request, list[Any]]]] = {}
+        self.late_renewals: list[tuple[Member, Request, list[Any]]] = []
         self.snap: tuple[Snapshot, dict[str, Job]] | None = None
         self.lives = 0
         self.clean = True
@@ -168,12 +169,13 @@ class World:
         settled = scripts.read_settle(reply, request.ended)
         if settled.status is not Status.OK:
             return
+        member = str(request.calls[0][1][0])
         refused: dict[int, Refusal] = {d.fence: why for d, why in settled.refused}
         for e in request.ended:
             if why := refused.get(e.delivery.fence):
-                self.book.refused(before, request.member, e, why.value)
+                self.book.refused(before, member, e, why.value)
             else:
-                self.book.settled(before, request.member, str(request.calls[0][1][1]), e)
+                self.book.settled(before, member, str(request.calls[0][1][1]), e)
 
     def after_claim(self, before: State, request: Request, reply: Any, i: int) -> None:
         self.after_any(before, request, reply, i)
@@ -192,6 +194,11 @@ class World:
         args = request.calls[-1][1]
         got = {lane: sum(g.lane == lane for g in claimed.grants) for lane in LANES}
         room, threads = int(args[4]) - sum(got.values()), int(args[5]) - got["b"]
+        if before.clock.get("ep") != args[2] or self.state.clock.get("ep") != args[2]:
+            raise Violation("epoch", f"{request.member} of epoch {args[2]} may claim in {self.state.clock.get('ep')}")
+        fresh = {lane: sum(g.lane == lane and g.n == 1 for g in claimed.grants) for lane in LANES}
+        if unfair := checks.fair_share(self.state, request.member, fresh):
+            raise Violation("fair share", unfair)
         who = self.workers[i]
         if who.id == request.member and (idle := checks.idle_work(self.state, who, room, threads, got)):
             raise Violation("work conservation", f"{request.member} has room {room} after its claim: {idle}")
@@ -259,12 +266,15 @@ class World:
             w.renewal_reply(request, self.execute(i, request), self.now)
         elif fate == "lost_reply":
             self.execute(i, request)
+        elif fate == "late" and not w.cut:
+            self.late_renewals.append((w, request, self.execute(i, request)))
         elif fate == "limbo":
             self.limbo.append((request, i))
         return True
 
     def forgotten(self, what: str) -> None:
-        """The server lost something."""
+        """The server lost something. That takes a moment: no two things happen in one millisecond, one before and one after."""
+        self.pass_time(5)
         self.stale = True
         self.book.lost.add(what)
         self.book.events["server losses"] += 1

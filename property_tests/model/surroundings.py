@@ -62,7 +62,7 @@ def producers(mv: Moves) -> None:
                 mv.add(("promote part 1", j), server=added)
             else:
                 mv.add(("promote part 2", j), server=s._replace(delayed=s.delayed & ~(1 << j)))
-        if not s.submitted >> j & 1:
+        if not s.submitted >> j & 1 and not twin_waits(c, s, j):
             mv.add(("submit", j), server=add(c, s, j, "submit"))
     if mv.env.budget.limits:
         for lane in c.lanes:
@@ -70,6 +70,12 @@ def producers(mv: Moves) -> None:
                 if value != s.limits[lane]:
                     label = ("limit of lane", lane, s.limits[lane], "->", value)
                     mv.add(label, server=set_limit(c, s, lane, value), env=mv.spend("limits"))
+
+
+def twin_waits(c: World, s: Server, job: int) -> bool:
+    """A job with a lower number, of the same lane and kind, is not submitted either: they are interchangeable."""
+    alike = (j for j in range(job) if c.jobs[j] == c.jobs[job] and (j in c.poison) == (job in c.poison))
+    return any(not s.submitted >> j & 1 for j in alike)
 
 
 def reconnected(c: World, w: Worker) -> Worker:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from anyio.abc import TaskStatus
 
-from flowq._errors import OutcomeUnknown, ServerError
+from flowq._errors import FlowqError, OutcomeUnknown, ServerError
 from flowq.backends.redis.connection import Arg, Connection, connect, reconnect_delay, running_beside
 from flowq.backends.redis.replies import ErrorReply, as_error, rule_of
 
@@ -137,7 +137,7 @@ class BlockingReader:
                 await anyio.sleep(reconnect_delay(self._failures - 1))
             try:
                 self._connection = await connect(self._address, name=self._name)
-            except ServerError:
+            except FlowqError:
                 self._failures += 1
                 raise
         return self._connection

@@ -52,6 +52,8 @@ _KEEPER: Final = Path(__file__).with_name("embedded_keeper.py")
 class EmbeddedServer:
     """This process's share in the server of a directory. Made by ``start_embedded``; also a context manager that releases.
 
+    Keep it for as long as the server is needed: when the last share is gone, the server ends.
+
     Attributes:
         url: what flowq takes.
         directory: resolved.

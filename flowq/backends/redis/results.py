@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from flowq._errors import ServerError
+from flowq._errors import OutcomeUnknown, ServerError
 from flowq._model import CancelAnswer, JobStatus, Record
 from flowq.backends.redis import scripts
 
@@ -38,15 +38,22 @@ class RedisResults:
         if timeout is not None and timeout <= 0:
             return await self._look(job_id, "")
         self._listener.subscribe(self._own, self._told)
+        reached = False
         with anyio.fail_after(timeout):
             while True:
                 event = anyio.Event()
                 self._waiting.setdefault(job_id, []).append(event)
                 try:
-                    reply = await self._channel.evalsha(scripts.WAIT, self._clock, [job_id, self._own])
+                    reply = await self._channel.evalsha(
+                        scripts.WAIT, self._clock, [job_id, self._own], wait=reached
+                    )
+                    reached = True
                     if reply[0] != b"waiting":
                         return _decode(reply[1]) if reply[0] == b"record" else None
                     await event.wait()
+                except OutcomeUnknown:
+                    # an outage that begins while somebody waits is part of the waiting
+                    reached = True
                 finally:
                     await self._forget(job_id, event)
 

@@ -42,6 +42,9 @@ local function bury(m, l)
         redis.call('HDEL', P .. 'member:' .. m, 'o:' .. lane)
         redis.call('XGROUP', 'DELCONSUMER', s, 'flowq', m)
       end
+    else
+      mark(lane)
+      ring(lane)
     end
   end
   if owes == 0 then

@@ -29,6 +29,9 @@ bury_expired(c.l)
 local expiry = redis.call('ZSCORE', P .. 'members', m)
 if c.ttl == 0 or not expiry or tonumber(expiry) <= c.l then
   if c.ttl > 0 then save(c) end
+  -- the settle before it may have freed a token, and left the ringing to this claim
+  local former = redis.call('HGET', P .. 'member:' .. m, 'pool')
+  if former and redis.call('SISMEMBER', P .. 'pools', former) == 1 then ring_pool(former) end
   return {'LOST'}
 end
 if redis.call('ZSCORE', P .. 'members', '') == false or c.ep ~= epoch then
@@ -58,18 +61,31 @@ local function group_lost(lane)
   save(c)
 end
 
--- others wait for this lane: leave them their part (CORRECTIONS 1.1)
-local function fair(lane, limit, take, held_by_me)
-  local hungry = P .. 'hungry:' .. lane
-  if redis.call('ZCOUNT', hungry, c.l - 1500, '+inf') == 0 then return take end
-  return math.min(take, math.max(0, math.ceil(limit / serving(lane)) - held_by_me))
+-- others wait for this lane: leave them their part of what those hold who contend for it (CORRECTIONS 1.1). The parts add up to at
+-- least what is there, so with an idle token some contender is below its own. A mark counts for 1.5 s: its member may be dead.
+local function fair(lane, limit, take)
+  local contend, n, mine_held, rest = {[m] = true}, 1, 0, 0
+  for _, h in ipairs(redis.call('ZRANGEBYSCORE', P .. 'hungry:' .. lane, c.l - 1500, c.l)) do
+    contend[h], n = true, n + 1
+  end
+  if n == 1 then return take end
+  for _, pair in ipairs(redis.call('XPENDING', P .. 's:' .. lane, 'flowq')[4] or {}) do
+    if pair[1] == m then
+      mine_held = tonumber(pair[2])
+    elseif not contend[pair[1]] then
+      rest = rest + tonumber(pair[2])
+    end
+  end
+  return math.min(take, math.max(0, math.ceil((limit - rest) / n) - mine_held))
 end
 
-local function held_by(lane, who)
-  for _, pair in ipairs(redis.call('XPENDING', P .. 's:' .. lane, 'flowq')[4] or {}) do
-    if pair[1] == who then return tonumber(pair[2]) end
-  end
-  return 0
+-- this member has room although work was left; old marks go, also those of a clock that was lost
+local function mark_hungry(lane)
+  local hungry = P .. 'hungry:' .. lane
+  redis.call('ZREMRANGEBYSCORE', hungry, '-inf', c.l - 1501)
+  redis.call('ZREMRANGEBYSCORE', hungry, '(' .. c.l, '+inf')
+  redis.call('ZADD', hungry, c.l, m)
+  redis.call('PEXPIRE', hungry, 60000)
 end
 
 -- one lane's part of the claim; returns false if the group is lost
@@ -103,7 +119,7 @@ local function take_from(lane, limit, policy)
     local fairly
     if limit then
       redis.call('ZREM', P .. 'hungry:' .. lane, m)
-      fairly = fair(lane, limit, take, held_by(lane, m))
+      fairly = fair(lane, limit, take)
     else
       fairly = math.min(take, math.max(1, math.ceil((redis.call('XLEN', s) - used) / serving(lane))))
     end
@@ -151,13 +167,12 @@ end
 for _, x in ipairs(short) do
   local lane, limit, used, wanted = x[1], x[2], x[3], x[4]
   local waiting = redis.call('XLEN', P .. 's:' .. lane) - used
-  if waiting > 0 then
-    if limit and wanted and room > 0 and limit > 0 then
-      redis.call('ZADD', P .. 'hungry:' .. lane, c.l, m)
-      redis.call('PEXPIRE', P .. 'hungry:' .. lane, 60000)
-    end
-    if not limit or used < limit then ring(lane) end
+  if waiting > 0 and limit and limit > 0 and wanted and room > 0 then
+    mark_hungry(lane)
+  elseif limit then
+    redis.call('ZREM', P .. 'hungry:' .. lane, m)
   end
+  if waiting > 0 and (not limit or used < limit) then ring(lane) end
 end
 if pass_on == '1' then ring_pool(pool) end
 

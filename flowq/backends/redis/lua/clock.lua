@@ -1,6 +1,7 @@
 -- Fragment: the app's clocks (LEASE rule "Time", R1). Needs: clock.
 -- t  last TIME, ms            l  lease clock: moves by clamp(TIME step, 0, G), so no step of the server's clock expires a lease
--- w  waiting clock: moves by max(0, TIME step), so a step back never stalls a retry and time spent down still counts
+-- w  waiting clock: begins at TIME and moves by max(0, TIME step), so a step back never stalls a retry, time spent down counts,
+--    and delayed jobs outlive a lost clock
 local P = string.sub(clock, 1, -6)
 
 local function tick()
@@ -8,7 +9,7 @@ local function tick()
   local now = T[1] * 1000 + math.floor(T[2] / 1000)
   local v = redis.call('HMGET', clock, 't', 'l', 'w', 'q', 'f', 'ep', 'ttl')
   local c = {
-    now = now, us = T[1] * 1000000 + T[2], l = tonumber(v[2] or 0), w = tonumber(v[3] or 0), q = tonumber(v[4] or 0),
+    now = now, us = T[1] * 1000000 + T[2], l = tonumber(v[2] or 0), w = tonumber(v[3] or now), q = tonumber(v[4] or 0),
     f = tonumber(v[5] or 0), ep = v[6], ttl = tonumber(v[7] or 0),
   }
   local step = now - tonumber(v[1] or now)

@@ -25,6 +25,7 @@ save(c)
 local confirmed = {}
 for i = rest, #ARGV, 3 do
   local own = redis.pcall('XPENDING', P .. 's:' .. ARGV[i], 'flowq', ARGV[i + 1], ARGV[i + 1], 1)
+  if own.err then mark(ARGV[i]) end -- the group is gone: the next claim finds that out
   if not own.err and own[1] and own[1][2] == m and own[1][4] == tonumber(ARGV[i + 2]) then
     confirmed[#confirmed + 1] = (i - rest) / 3
   end

@@ -15,7 +15,10 @@ local function hand_back_unknown(lane, m, known)
   local from, unknown = '-', {}
   while true do
     local own = redis.pcall('XPENDING', P .. 's:' .. lane, 'flowq', from, '+', 500, m)
-    if own.err then return 0 end
+    if own.err then
+      mark(lane) -- the group is gone: the next claim finds that out
+      return 0
+    end
     for _, e in ipairs(own) do
       if known[e[1]] ~= e[4] then unknown[#unknown + 1] = e[1] end
     end

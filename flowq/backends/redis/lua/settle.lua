@@ -27,8 +27,8 @@ local reply, index = {'OK'}, 0
 local function owned(lane, i, w, n)
   local s, have, good = P .. 's:' .. lane, {}, {}
   if n > 4 then
-    local own = redis.call('XPENDING', s, 'flowq', ARGV[i], ARGV[i + (n - 1) * w], 2 * n + 8, m)
-    for _, e in ipairs(own) do have[e[1]] = e[4] end
+    local own = redis.pcall('XPENDING', s, 'flowq', ARGV[i], ARGV[i + (n - 1) * w], 2 * n + 8, m)
+    for _, e in ipairs(own.err and {} or own) do have[e[1]] = e[4] end
   end
   for k = 0, n - 1 do
     local at = i + k * w
@@ -37,6 +37,7 @@ local function owned(lane, i, w, n)
       good[#good + 1] = at
     else
       local own = redis.pcall('XPENDING', s, 'flowq', entry, entry, 1)
+      if own.err then mark(lane) end -- the group is gone: the next claim finds that out
       if not own.err and own[1] and own[1][2] == m and own[1][4] == times then
         good[#good + 1] = at
       else

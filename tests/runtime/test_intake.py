@@ -1,0 +1,233 @@
+"""How much a worker takes, when it asks, and that an idle one costs nothing. In virtual time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import anyio
+
+from flowq._runtime.reader import SAFETY_POLL
+from tests.runtime.conftest import Stage, eventually, virtually
+
+pytestmark = virtually
+
+
+async def test_long_jobs_are_shared_not_hoarded(stage: Stage) -> None:
+    """2 workers, N = 10, 40 jobs of 1 s: both run 20 (CORRECTIONS 1.11)."""
+    ran: Counter[str] = Counter()
+    apps = [stage.app() for _ in range(2)]
+    for app in apps:
+
+        @app.task
+        async def long(app_number: int = apps.index(app)) -> None:
+            ran[str(app_number)] += 1
+            await anyio.sleep(1)
+
+    client = stage.app()
+
+    @client.task(name="long")
+    async def long_elsewhere() -> None: ...
+
+    async with client:
+        for app in apps:
+            await stage.start(app, concurrency=10)
+        begin = anyio.current_time()
+        jobs = await client.enqueue_many([long_elsewhere.bind() for _ in range(40)])
+        for job in jobs:
+            await job.result(timeout=60)
+        assert anyio.current_time() - begin < 2.3
+    assert ran == {"0": 20, "1": 20}
+
+
+async def test_short_jobs_are_taken_ahead_and_long_ones_are_given_back(stage: Stage) -> None:
+    """What will start within 20 ms may wait here; when the guess was wrong, what waits goes back to whoever has room."""
+    app = stage.app()
+    ahead: list[int] = []
+    seconds = 0.002
+
+    @app.task(results=False)
+    async def job() -> None:
+        ahead.append(len(worker._crew.floor.ready))
+        await anyio.sleep(seconds)
+
+    async with app:
+        worker = await stage.start(app, concurrency=10)
+        await app.enqueue_many([job.bind() for _ in range(2000)])
+        await eventually(lambda: worker.stats().succeeded > 1000, 60)
+        assert 20 < max(ahead) <= 400
+        seconds = 5
+        await anyio.sleep(0.1)
+        assert not worker._crew.floor.ready
+        assert worker.stats().running == 10
+        handed_back = worker.stats().handed_back
+        assert 0 < handed_back <= 400
+        await anyio.sleep(4)
+        assert worker.stats().handed_back == handed_back
+
+
+async def test_a_limited_lane_is_never_taken_ahead(stage: Stage) -> None:
+    """What waits in a worker would hold a token that somebody else could use."""
+    app = stage.app()
+    ahead: list[int] = []
+
+    @app.task(limit=50, results=False)
+    async def job() -> None:
+        ahead.append(worker.stats().waiting + worker.stats().running)
+        await anyio.sleep(0.001)
+
+    async with app:
+        worker = await stage.start(app, concurrency=5)
+        await app.enqueue_many([job.bind() for _ in range(500)])
+        await eventually(lambda: worker.stats().succeeded == 500, 60)
+    assert max(ahead) <= 5
+
+
+async def test_an_idle_worker_asks_once_a_second(stage: Stage) -> None:
+    """Nothing polls while idle but the safety poll: one claim a second, whatever else the worker does."""
+    app = stage.app()
+
+    @app.task(limit=3)
+    async def job() -> None: ...
+
+    @app.task
+    async def other() -> None: ...
+
+    async with app:
+        worker = await stage.start(app)
+        await anyio.sleep(5)
+        before = worker.stats().turns
+        await anyio.sleep(100)
+        assert worker.stats().turns - before <= 100 / SAFETY_POLL + 2
+
+
+async def test_a_new_job_starts_at_once_on_an_idle_worker(stage: Stage) -> None:
+    """The doorbell, not the safety poll, brings it."""
+    app = stage.app()
+    started: list[float] = []
+
+    @app.task(limit=3)
+    async def job() -> None:
+        started.append(anyio.current_time())
+
+    async with app:
+        await stage.start(app)
+        for _ in range(5):
+            await anyio.sleep(3.3)
+            begin = anyio.current_time()
+            await (await job.enqueue()).result(timeout=5)
+            assert started[-1] - begin < 0.01
+
+
+async def test_a_freed_token_is_used_again_at_once(stage: Stage) -> None:
+    """Work-conserving: 30 jobs of 0.1 s under a limit of 3 take 1 s, on one worker and on three."""
+    for workers in (1, 3):
+        app = stage.app()
+
+        @app.task(limit=3, name=f"job{workers}")
+        async def job() -> None:
+            await anyio.sleep(0.1)
+
+        async with app:
+            for _ in range(workers):
+                await stage.start(app)
+            begin = anyio.current_time()
+            for handle in await app.enqueue_many([job.bind() for _ in range(30)]):
+                await handle.result(timeout=60)
+            assert anyio.current_time() - begin < 1.1
+
+
+async def test_a_delayed_job_starts_when_it_is_due(stage: Stage) -> None:
+    """p99 lateness of ``delay=1`` on an idle fleet is 50 ms at most, and a sooner one wakes sleepers, too."""
+    app = stage.app()
+    late: list[float] = []
+
+    @app.task
+    async def job(due: float) -> None:
+        late.append(anyio.current_time() - due)
+
+    async with app:
+        for _ in range(3):
+            await stage.start(app)
+        await job.options(delay=100).enqueue(anyio.current_time() + 100)
+        for i in range(50):
+            await job.options(delay=1).enqueue(anyio.current_time() + 1)
+            await anyio.sleep(0.37 + i / 1000)
+        await anyio.sleep(2)
+        assert len(late) == 50
+        await anyio.sleep(100)
+    assert len(late) == 51
+    assert -0.001 <= min(late)
+    assert max(late) <= 0.05
+
+
+async def test_a_sync_worker_claims_for_free_threads_only(stage: Stage) -> None:
+    """What it cannot start stays for others, although it has free consumers."""
+    app = stage.app()
+
+    @app.task
+    def blocking() -> None: ...
+
+    async with app:
+        worker = await stage.start(app, concurrency=8, threads=2)
+        wants = []
+        original = worker._crew.intake.want
+        worker._crew.intake.want = lambda now: wants.append(original(now)) or wants[-1]  # type: ignore[method-assign]
+        for job in await app.enqueue_many([blocking.bind() for _ in range(10)]):
+            await job.result(timeout=5)
+    assert {want.threads for want in wants if want is not None} <= {0, 1, 2}
+
+
+async def test_a_ring_that_reaches_a_full_worker_is_passed_on(stage: Stage) -> None:
+    """Its reader may hear a ring in the moment in which the last consumer becomes busy: somebody with room hears it next."""
+    busy_app, idle_app = stage.app(), stage.app()
+    ran: list[str] = []
+    for app, name in ((busy_app, "busy"), (idle_app, "idle")):
+
+        @app.task(name="job")
+        async def job(seconds: float, name: str = name) -> None:
+            ran.append(name)
+            await anyio.sleep(seconds)
+
+    async with busy_app:
+        busy = await stage.start(busy_app, concurrency=1)
+        first = await busy_app.ref("job").enqueue(50)
+        await eventually(lambda: busy.stats().running == 1)
+        await stage.start(idle_app, concurrency=1)
+        await anyio.sleep(0.5)
+        second = await busy_app.ref("job").enqueue(0.1)
+        busy._crew.intake.heard(rang=True)
+        begin = anyio.current_time()
+        await second.result(timeout=10)
+        assert anyio.current_time() - begin < 0.3
+        assert busy._crew.intake.ring_to_pass is False
+        await first.result(timeout=100)
+    assert ran == ["busy", "idle"]
+
+
+async def test_a_raised_limit_and_a_resumed_lane_start_at_once(stage: Stage) -> None:
+    """Pause, resume and ``set_limit`` are in force without waiting for a poll."""
+    app = stage.app()
+    running = 0
+    most = 0
+
+    @app.task(limit=1)
+    async def job() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.sleep(1)
+        running -= 1
+
+    async with app:
+        await stage.start(app)
+        await app.pause(job)
+        jobs = await app.enqueue_many([job.bind() for _ in range(6)])
+        await anyio.sleep(5)
+        assert most == 0
+        begin = anyio.current_time()
+        await app.resume(job)
+        await app.set_limit(job, 3)
+        for handle in jobs:
+            await handle.result(timeout=60)
+        assert anyio.current_time() - begin < 3
+    assert most == 3
