@@ -199,8 +199,18 @@ def _start_upkeep(crew: Crew, shift: Shift, upkeep: Shelter, options: RunOptions
     upkeep.start_soon(watch, floor, member, keeper, name="flowq watchdog")
     upkeep.start_soon(crew.control.run, name="flowq control")
     upkeep.start_soon(crew.exchange.run, name="flowq exchange")
+    upkeep.start_soon(_say_warnings, crew, name="flowq warnings")
     if options.handle_signals:
         upkeep.start_soon(_heed_signals, shift, name="flowq signals")
+
+
+async def _say_warnings(crew: Crew) -> None:
+    """Once, and beside the start: a server that is set up to lose jobs serves all the same."""
+    try:
+        for warning in await crew.backend.warnings():
+            crew.floor.events.say(logging.WARNING, "server.unfit", "%s", warning)
+    except ServerError as exc:
+        crew.floor.events.say(logging.DEBUG, "server.unknown", "how the server is set up was not asked: %s", exc)
 
 
 async def _heed_signals(shift: Shift) -> None:

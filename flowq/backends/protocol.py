@@ -226,5 +226,13 @@ class Backend(Protocol):
         """Wait until the place can be reached."""
         ...
 
+    async def warnings(self) -> list[str]:
+        """What makes this place lose or refuse jobs as it is set up: a sentence each, with the way out. Said at a worker's start.
+
+        Raises:
+            ServerError: not answered.
+        """
+        ...
+
 
 OpenBackend = Callable[[], AbstractAsyncContextManager[Backend]]

@@ -78,6 +78,7 @@ class WorkerProcess:
     scope: anyio.CancelScope | None = None
     """Around the start, which a signal ends at once."""
     tasks: TaskGroup | None = None
+    code: int = Exit.FAILED
 
     async def run(self) -> int:
         """Serve until told to stop, or until a burst is done."""
@@ -85,9 +86,9 @@ class WorkerProcess:
             self.tasks = tasks
             await tasks.start(self._heed_signals)
             tasks.start_soon(self._beat)
-            code = await self._serve()
+            self.code = await self._serve()
             tasks.cancel_scope.cancel()
-        return code
+        return self.code
 
     def started(self, value: Worker | None = None) -> None:
         """``flowq.run`` calls it (this object is its ``task_status``) when the worker consumes."""

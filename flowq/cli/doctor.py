@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from flowq.backends.redis.audit import Finding
+from flowq.backends.redis.fitness import Finding
 from flowq.backends.redis.views import Snapshot
 from flowq.cli import show
 from flowq.cli.exits import Exit

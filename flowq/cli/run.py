@@ -6,7 +6,7 @@ import enum
 import logging
 import sys
 from contextlib import ExitStack
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -35,61 +35,78 @@ class LogFormat(enum.StrEnum):
     json = "json"
 
 
-def _help(name: str, text: str = "") -> str:
-    """A setting's help: what it is, its default, its variable."""
-    row = SETTINGS[name]
+def _option(*names: str, setting: str, text: str = "", **more: Any) -> Any:
+    """An option of a setting: its help says what it is, its default and its variable."""
+    row = SETTINGS[setting]
     default = (
         ""
-        if row.default in (None, False)
-        else f" [default: {row.default:g}]"
+        if row.default in {None, False}
+        else f"{row.default:g}, "
         if isinstance(row.default, float)
-        else (f" [default: {row.default}]")
+        else f"{row.default}, "
     )
-    return f"{text or row.doc[0].upper() + row.doc[1:]}.{default} [env: {row.variable}]"
+    said = text or row.doc
+    return typer.Option(*names, help=f"{said[0].upper()}{said[1:]} ({default}{row.variable}).", **more)
+
+
+Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="Where the app is, for example shop:app.")]
+Concurrency = Annotated[int | None, _option("--concurrency", "-c", setting="concurrency", min=1)]
+Threads = Annotated[int | None, _option(setting="threads", min=1)]
+Processes = Annotated[
+    int | None, _option("--processes", "-p", setting="processes", text="worker processes", min=1)
+]
+Loop = Annotated[
+    Backend | None, _option(setting="backend", text="event loop; App(backend=…) declares another default")
+]
+Burst = Annotated[bool | None, _option("--burst", setting="burst")]
+BurstWait = Annotated[float | None, _option(setting="burst_wait", min=0)]
+Server = Annotated[
+    str | None,
+    _option(
+        "-u", "--url", setting="url", text="where Redis is: redis://, rediss://, unix://, embedded://DIR"
+    ),
+]
+Space = Annotated[str | None, _option(setting="namespace")]
+Embedded = Annotated[
+    bool,
+    typer.Option(
+        "--embedded",
+        help="A private server on this machine, its data under ~/.local/share/flowq; --embedded=DIR: there.",
+    ),
+]
+EmbeddedDir = Annotated[str | None, typer.Option(hidden=True)]
+Grace = Annotated[float | None, _option(setting="grace", min=0)]
+CancelGrace = Annotated[float | None, _option(setting="cancel_grace", min=0)]
+Only = Annotated[str | None, _option(setting="only", metavar="A,B")]
+Exclude = Annotated[str | None, _option(setting="exclude", metavar="A,B")]
+Style = Annotated[LogFormat | None, _option(setting="log_format")]
+Level = Annotated[str | None, _option(setting="log_level", metavar="LEVEL")]
+HealthPort = Annotated[
+    int | None,
+    _option(setting="health_port", text="port of /livez and /readyz; none by default", min=0, max=65535),
+]
 
 
 def run(
-    target: Annotated[
-        str, typer.Argument(metavar="MODULE:APP", help="Where the app is, for example shop:app.")
-    ],
+    target: Target,
     *,
-    concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-c", min=1, help=_help("concurrency"))
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help=_help("threads"))] = None,
-    processes: Annotated[
-        int | None, typer.Option("--processes", "-p", min=1, help=_help("processes", "Worker processes"))
-    ] = None,
-    backend: Annotated[
-        Backend | None,
-        typer.Option(help=_help("backend", "Event loop; App(backend=…) declares another default")),
-    ] = None,
-    burst: Annotated[bool | None, typer.Option("--burst", help=_help("burst"))] = None,
-    burst_wait: Annotated[float | None, typer.Option(min=0, help=_help("burst_wait"))] = None,
-    url: Annotated[str | None, typer.Option("-u", "--url", help=_help("url"))] = None,
-    namespace: Annotated[str | None, typer.Option(help=_help("namespace"))] = None,
-    embedded: Annotated[
-        bool,
-        typer.Option(
-            "--embedded",
-            help="A private server on this machine, its data under ~/.local/share/flowq; --embedded=DIR: there.",
-        ),
-    ] = False,
-    embedded_dir: Annotated[
-        str | None, typer.Option(help="The same with a directory.", envvar="FLOWQ_EMBEDDED_DIR")
-    ] = None,
-    grace: Annotated[float | None, typer.Option(min=0, help=_help("grace"))] = None,
-    cancel_grace: Annotated[float | None, typer.Option(min=0, help=_help("cancel_grace"))] = None,
-    only: Annotated[str | None, typer.Option(metavar="A,B", help=_help("only"))] = None,
-    exclude: Annotated[str | None, typer.Option(metavar="A,B", help=_help("exclude"))] = None,
-    log_format: Annotated[LogFormat | None, typer.Option(help=_help("log_format"))] = None,
-    log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help=_help("log_level"))] = None,
-    health_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=65535, help=_help("health_port", "Port of /livez and /readyz; none by default")
-        ),
-    ] = None,
+    concurrency: Concurrency = None,
+    threads: Threads = None,
+    processes: Processes = None,
+    backend: Loop = None,
+    burst: Burst = None,
+    burst_wait: BurstWait = None,
+    url: Server = None,
+    namespace: Space = None,
+    embedded: Embedded = False,
+    embedded_dir: EmbeddedDir = None,
+    grace: Grace = None,
+    cancel_grace: CancelGrace = None,
+    only: Only = None,
+    exclude: Exclude = None,
+    log_format: Style = None,
+    log_level: Level = None,
+    health_port: HealthPort = None,
 ) -> None:
     """Run workers of an app until they are told to stop. SIGTERM drains; a second one skips the grace.
 

@@ -16,7 +16,6 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,48 +23,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import attrs
-import msgspec
-
-from flowq._runtime import overrun
 from flowq.cli import board
+from flowq.cli.children import Child
 from flowq.cli.exits import FATAL, Exit, worst
 from flowq.cli.probes import Probes, Report
-from flowq.cli.restarts import Deaths, Restarts
-from flowq.cli.settings import RunSettings, send
+from flowq.cli.restarts import Deaths
+from flowq.cli.settings import RunSettings
 
 logger = logging.getLogger("flowq.supervisor")
 
 TICK: Final = 0.1
 """Seconds between two looks at the published deadlines: a kill is at most this late, and what the machine adds."""
-TWICE: Final = 0.005
-"""Seconds after which a deadline that seems to have passed is looked at again: its two fields are not stored in one piece."""
 IDLE_POLL: Final = 15.0
 """Seconds without a claim or a question for work after which a worker process does not count as ready."""
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-@attrs.define(eq=False)
-class Child:
-    """One place for a worker process: its process now, if there is one, and what is kept over restarts."""
-
-    index: int
-    pulse: board.PulseFile
-    deadlines: Path
-    """See ``_runtime.overrun``."""
-    restarts: Restarts = attrs.field(factory=Restarts)
-    process: subprocess.Popen[bytes] | None = None
-    lifeline: int = -1
-    started: float = 0.0
-    restart_at: float | None = None
-    killed_for: str = ""
-    """Why the supervisor itself killed it; empty: it did not."""
-    code: int | None = None
-    """How it ended for good."""
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid if self.process else 0
 
 
 class Supervisor:
@@ -150,7 +121,7 @@ class Supervisor:
         """Kill who has overrun its lease, or its time to stop; start again who has waited long enough."""
         now = time.monotonic()
         for child in self._by_pid.values():
-            if not child.killed_for and (bodies := _overdue(child.deadlines)):
+            if not child.killed_for and (bodies := child.overdue_bodies()):
                 self._kill(child, f"its lease ended with {bodies} limited bodies in it")
         if self._stop_at is not None and now >= self._stop_at:
             self._kill_all(f"it did not end within {self._settings.patience:g} s")
@@ -185,34 +156,13 @@ class Supervisor:
     def _stop(self, patience: float) -> None:
         self._stop_at = time.monotonic() + patience
         for child in self._by_pid.values():
-            self._signal(child, signal.SIGTERM)
+            child.send(signal.SIGTERM)
 
     # --- processes --------------------------------------------------------------------------------------------------------
 
     def _start(self, child: Child) -> None:
-        child.pulse.write(board.Pulse())
-        overrun.create(child.deadlines)
-        child.killed_for = ""
-        read, write = os.pipe()
-        try:
-            child.process = subprocess.Popen(
-                [*self._command, str(read)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(read,),
-                # of its own: Ctrl-C in the terminal is told to the supervisor only, which drains
-                process_group=0,
-                env={
-                    **os.environ,
-                    overrun.VARIABLE: str(child.deadlines),
-                    board.PULSE: str(child.pulse.path),
-                },
-            )
-        finally:
-            os.close(read)
-        child.lifeline = write
-        child.started = time.monotonic()
-        self._by_pid[child.process.pid] = child
-        send(msgspec.structs.replace(self._settings, index=child.index, supervisor=os.getpid()), write)
+        child.start(self._command, self._settings)
+        self._by_pid[child.pid] = child
 
     def _reap(self) -> None:
         while True:
@@ -227,11 +177,8 @@ class Supervisor:
                 self._ended(child, os.waitstatus_to_exitcode(status))
 
     def _ended(self, child: Child, code: int) -> None:
-        assert child.process is not None
-        child.process.returncode = code  # it was reaped here, so Popen must not try to
         inside = child.pulse.read().running
-        os.close(child.lifeline)
-        lived = time.monotonic() - child.started
+        lived = child.was_reaped(code)
         if self._stopping and code == -signal.SIGTERM:
             code = Exit.OK  # told to stop before it had begun
         self._tell(child, code, inside)
@@ -286,25 +233,11 @@ class Supervisor:
 
     def _kill(self, child: Child, why: str) -> None:
         child.killed_for = child.killed_for or why
-        self._signal(child, signal.SIGKILL)
+        child.send(signal.SIGKILL)
 
     def _kill_all(self, why: str) -> None:
         for child in list(self._by_pid.values()):
             self._kill(child, why)
-
-    def _signal(self, child: Child, number: signal.Signals) -> None:
-        """Not reaped yet, so the id is still its own. SIGKILL goes to its whole group: what bodies have started ends too."""
-        if number is signal.SIGKILL:
-            try:
-                os.killpg(child.pid, number)
-            except ProcessLookupError:
-                pass  # between fork and setpgid, or only a zombie is left
-            else:
-                return
-        try:
-            os.kill(child.pid, number)
-        except ProcessLookupError:
-            return
 
     # --- what is said of it -----------------------------------------------------------------------------------------------
 
@@ -368,12 +301,3 @@ class Supervisor:
             wakeup.close()
 
         return undo
-
-
-def _overdue(deadlines: Path) -> int:
-    """Limited bodies that run past their worker's deadline; 0: none."""
-    late = {p.slot for p in overrun.read(deadlines) if p.is_overdue(board.clock())}
-    if not late:
-        return 0
-    time.sleep(TWICE)
-    return sum(p.bodies for p in overrun.read(deadlines) if p.slot in late and p.is_overdue(board.clock()))

@@ -20,18 +20,16 @@ Name = Annotated[
     typer.Option(
         "-n",
         "--name",
-        help="The app's name, as in App(name). Not needed if the server holds one app. [env: FLOWQ_NAME]",
+        help="The app's name, as in App(name). Not needed if the server holds one app. (FLOWQ_NAME)",
     ),
 ]
 Url = Annotated[
     str | None,
     typer.Option(
-        "-u", "--url", help="Where Redis is: redis://, rediss://, unix://, embedded://DIR. [env: FLOWQ_URL]"
+        "-u", "--url", help="Where Redis is: redis://, rediss://, unix://, embedded://DIR. (FLOWQ_URL)"
     ),
 ]
-Namespace = Annotated[
-    str | None, typer.Option("--namespace", help="The app's namespace. [env: FLOWQ_NAMESPACE]")
-]
+Namespace = Annotated[str | None, typer.Option("--namespace", help="The app's namespace. (FLOWQ_NAMESPACE)")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -343,7 +343,7 @@ def idle_token(w: World, lane: str, promise: str) -> None:
 def quiet(w: World) -> bool:
     """Nobody polls: workers act on what they owe and on rings, until all is quiet. Rings must not chase each other."""
     turns, granted = 0, w.book.events["bodies"]
-    waiting = [i for i in w.healthy() if w.workers[i].id]
+    waiting = w.healthy()
     while turns <= 25 + 4 * (w.book.events["bodies"] - granted):
         turns += 1
         i = next((i for i in w.healthy() if _owes(w, i)), None)

@@ -226,6 +226,35 @@ def test_no_server(run_app: Callable[..., Running], tmp_path: Path) -> None:
     assert waiting.end() == 0, waiting.err
 
 
+def test_embedded(run_app: Callable[..., Running], stage: Stage, tmp_path: Path) -> None:
+    """``--embedded=DIR`` needs no server: two processes share one private one, and other commands find it by its directory."""
+    one = run_app(f"--embedded={tmp_path}/redis", "--processes", "2", url="")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [
+        sys.executable,
+        "-m",
+        "flowq",
+        "status",
+        "-n",
+        stage.name,
+        "-u",
+        f"embedded://{tmp_path}/redis",
+        "--check",
+        "workers>=2",
+    ]
+
+    def both_seen() -> bool:
+        return (tmp_path / "redis").exists() and subprocess.run(
+            command, env=env, capture_output=True, check=False
+        ).returncode == 0
+
+    eventually(both_seen, 40)
+    one.process.send_signal(signal.SIGTERM)
+
+    assert one.end() == 0, one.err
+    assert not (tmp_path / "redis" / "redis.sock").exists()
+
+
 def test_drain_lets_bodies_finish(stage: Stage, run_app: Callable[..., Running]) -> None:
     """On SIGTERM running bodies finish, waiting jobs stay, and the exit code is 0."""
     for _ in range(3):

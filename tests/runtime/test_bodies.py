@@ -87,7 +87,11 @@ async def test_the_last_failure_is_a_dead_letter_that_names_its_cause(stage: Sta
     assert (caught.value.kind, caught.value.remote_type) == ("error", "ValueError")
     assert 'raise ValueError("no such image")' in caught.value.__notes__[0]
     (letter,) = stage.server.dead_letters
-    assert (letter.job_id, letter.kind, msgspec.json.decode(letter.detail)["attempts"]) == (job.id, "error", 2)
+    assert (letter.job_id, letter.kind, msgspec.json.decode(letter.detail)["attempts"]) == (
+        job.id,
+        "error",
+        2,
+    )
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), BaseExceptionGroup("g", [SystemExit(1)])])
@@ -191,7 +195,9 @@ async def test_a_job_brings_its_own_timeout_and_retries(stage: Stage) -> None:
 
     await stage.start(app)
     async with app:
-        job = await slow.options(timeout=timedelta(milliseconds=30), retries=0, headers={"tenant": "a"}).enqueue()
+        job = await slow.options(
+            timeout=timedelta(milliseconds=30), retries=0, headers={"tenant": "a"}
+        ).enqueue()
         with pytest.raises(flowq.JobTimedOut):
             await job.result(timeout=5)
 

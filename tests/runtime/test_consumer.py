@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextvars import ContextVar
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import flowq
@@ -119,7 +120,7 @@ async def test_an_unchanged_context_keeps_its_consumer(stage: Stage) -> None:
     @app.task
     async def tidy() -> None:
         token = tenant.set("x")
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         tenant.reset(token)
 
     worker = await stage.start(app, concurrency=1)
@@ -194,7 +195,8 @@ async def test_a_leaked_scope_costs_one_consumer_and_no_job(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A body leaves a scope with a deadline entered: it has returned, so it has succeeded; the next job is not struck, the guilty
-    task is named, and the worker goes on."""
+    task is named, and the worker goes on.
+    """
     app = stage.app()
     leak = _Leak()
 
@@ -227,7 +229,8 @@ async def test_a_leaked_scope_that_is_not_seen_hands_the_struck_job_back(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should a future trio or anyio hide where a task stands: the job that the leaked scope strikes is handed back uncounted, that
-    consumer ends, and the worker goes on."""
+    consumer ends, and the worker goes on.
+    """
     monkeypatch.setattr(ScopeMark, "current", classmethod(lambda cls, _loop: cls(lambda _holder: None, None)))
     app = stage.app()
     leak = _Leak()
@@ -285,7 +288,7 @@ async def test_a_slice_of_time_lets_others_run(stage: Stage) -> None:
     async def neighbour() -> None:
         nonlocal ticks
         while True:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             ticks += 1
 
     async with app:
@@ -342,7 +345,9 @@ async def test_a_grant_above_the_known_limit_is_handed_back(
     floor = worker._crew.floor
     async with app:
         assert await (await limited.enqueue()).result(timeout=5) == 1
-        grants = [Delivery("limited", f"1-{i}", 1, "e", 10**9 + i, 0, b'{"v":1,"task":"limited"}') for i in range(3)]
+        grants = [
+            Delivery("limited", f"1-{i}", 1, "e", 10**9 + i, 0, b'{"v":1,"task":"limited"}') for i in range(3)
+        ]
         with caplog.at_level(logging.ERROR):
             floor.grant(grants, {"limited": 1}, floor.loop.now())
         assert len(floor.ready) == 1

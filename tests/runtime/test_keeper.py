@@ -17,9 +17,7 @@ from flowq._runtime.overrun import SLOTS, VARIABLE, Publisher, create, read
 from tests.runtime.conftest import Stage, eventually
 
 
-async def test_a_blocked_loop_does_not_cost_the_lease(
-    stage: Stage, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_blocked_loop_does_not_cost_the_lease(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """P8: the thread renews while a body blocks the loop for more than a whole lease; the log shows where the loop is."""
     app = stage.app(lease_ttl=1)
 

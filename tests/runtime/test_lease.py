@@ -114,7 +114,11 @@ async def test_at_the_deadline_limited_bodies_are_cancelled_and_free_ones_go_on(
         app.line.cut(15)
         await anyio.sleep(15.5)
         cancelled_at = diary.when("limited", "lease_lost")
-        assert TIMES.ttl - TIMES.margin - TIMES.renew_every <= cancelled_at - cut_at <= TIMES.ttl - TIMES.margin + 0.1
+        assert (
+            TIMES.ttl - TIMES.margin - TIMES.renew_every
+            <= cancelled_at - cut_at
+            <= TIMES.ttl - TIMES.margin + 0.1
+        )
         assert diary.when("bound", "lease_lost") == pytest.approx(cancelled_at, abs=0.1)
         await eventually(lambda: worker.stats().is_member)
         assert worker.id != member
@@ -158,7 +162,9 @@ async def test_what_lies_ready_is_dropped_with_the_lease_and_runs_later(stage: S
         assert await blocker.result(timeout=100) == "free done"
 
 
-async def test_a_server_that_says_lost_ends_the_membership(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_says_lost_ends_the_membership(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     """LOST is final for this member id: limited bodies are cancelled at once, the worker joins under a new one."""
     diary = Diary()
     app = build(stage, diary)

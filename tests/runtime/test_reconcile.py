@@ -30,7 +30,9 @@ def counting_app(stage: Stage, runs: list[int], seconds: float = 0.01, **options
     return app
 
 
-@pytest.mark.parametrize("fault", [DropReply(), DropRequest(), Late(2), Outage(0.5)], ids=lambda f: type(f).__name__)
+@pytest.mark.parametrize(
+    "fault", [DropReply(), DropRequest(), Late(2), Outage(0.5)], ids=lambda f: type(f).__name__
+)
 @pytest.mark.parametrize("number", [2, 3, 4])
 async def test_a_turn_that_goes_wrong_is_made_good(stage: Stage, fault: Fault, number: int) -> None:
     """Whatever the lost turn carried, claim or settle or both: each job has one result, and each body ran once."""
@@ -135,7 +137,8 @@ SEEDS = range(int(os.environ.get("FLOWQ_SEEDS", "6")))
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_fleet_on_bad_lines_loses_nothing_and_keeps_the_limit(stage: Stage, seed: int) -> None:
     """Three workers, a fifth of their calls fails: all jobs end, at most three bodies run at once, the server's books are in
-    order, and at rest nothing is owned."""
+    order, and at rest nothing is owned.
+    """
     dice = random.Random(seed)
     diary = Diary()
     faults: list[Fault] = [DropReply(), DropRequest(), Late(1), Late(3), Outage(0.3), Outage(4)]

@@ -234,6 +234,9 @@ class MemoryBackend:
     async def wait_up(self) -> None:
         await self._link.reach()
 
+    async def warnings(self) -> list[str]:
+        return []
+
     def close(self) -> None:
         """From now on every call raises ``Unavailable``."""
         self._fleet.close()

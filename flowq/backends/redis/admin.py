@@ -15,7 +15,9 @@ from flowq._codec import encode_record
 from flowq._errors import UnknownTask
 from flowq._model import CancelAnswer, Record
 from flowq.backends.redis import audit, letters, lookup, scripts, snapshot
+from flowq.backends.redis.fitness import Finding
 from flowq.backends.redis.keys import Keys, app_prefix
+from flowq.backends.redis.letters import Head, Replayed
 from flowq.backends.redis.reader import read_many, text
 from flowq.backends.redis.script import execute_sync
 from flowq.backends.redis.views import AppRow, JobView, LetterView, Snapshot
@@ -64,7 +66,7 @@ class Admin:
         """How many ready jobs of its lane are in front of a ready job; at most ``lookup.LOOK_AHEAD`` are counted."""
         return lookup.ahead(self._client, self._keys, job, self.where)
 
-    def audit(self) -> list[audit.Finding]:
+    def audit(self) -> list[Finding]:
         """The cross-checks of everything that is written in two places."""
         return audit.check(self._client, self._keys, self.where)
 
@@ -102,7 +104,7 @@ class Admin:
 
     # --- dead letters
 
-    def letters(self) -> Iterator[letters.Head]:
+    def letters(self) -> Iterator[Head]:
         """Every dead letter, newest first."""
         return letters.heads(self._client, self._keys)
 
@@ -110,7 +112,7 @@ class Admin:
         """One letter, by the dead job's id or its own."""
         return letters.find(self._client, self._keys, which)
 
-    def replay(self, letter: LetterView) -> letters.Replayed:
+    def replay(self, letter: LetterView) -> Replayed:
         """Send a dead letter's job back to work as a new job, and remove the letter: both or neither."""
         return letters.replay(self._client, self._keys, letter)
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from flowq._model import HANDED_BACK
+from flowq.backends.redis.facts import Now, read_server
+from flowq.backends.redis.fitness import Finding, of_server
 from flowq.backends.redis.keys import GROUP, LAYOUT, Keys
 from flowq.backends.redis.reader import info_fields, pairs, raw_pairs, read_many, text
 from flowq.backends.redis.script import execute_sync
-from flowq.backends.redis.snapshot import Now, read_server
 from flowq.backends.redis.views import ServerView
 
 if TYPE_CHECKING:
@@ -23,15 +24,10 @@ if TYPE_CHECKING:
 
     from flowq.backends.redis.connection import Arg
 
-Level = Literal["fail", "warn"]
-
 LOOK = 1000
 """Rows of each table that are followed to the other place."""
 LOOK_ENTRIES = 200
 """Oldest entries of each stream that are compared with its pending list; they are read with their payload."""
-MEMORY_WARN, MEMORY_FAIL = 80, 95
-"""Percent of maxmemory."""
-
 FOREVER = (
     "clock", "members", "expired", "member:*", "pools", "pool:*", "pm:*", "serve", "ready:*", "bell:*", "types", "limits",
     "override", "paused", "s:*", "delayed", "delayed:d", "moved", "dead", "cancels", "orphans", "crashes:*", "stats:*", "u:*",
@@ -40,15 +36,6 @@ FOREVER = (
 """Key families of the layout that live without a TTL."""
 PASSING = ("r:*", "once:*", "hungry:*", "stats:*:*")
 """Key families that must have a TTL: without one they stay for ever."""
-
-
-@attrs.frozen
-class Finding:
-    """Something that does not agree. ``fail``: jobs can be lost, stuck or run too often; ``warn``: worth a look."""
-
-    level: Level
-    topic: str
-    message: str
 
 
 def check(client: redis.Redis, keys: Keys, where: str) -> list[Finding]:
@@ -114,39 +101,6 @@ def _read(client: redis.Redis, keys: Keys, where: str) -> _State:
         pools={text(p) for p in pools},
         server=read_server(info_fields(info)),
     )
-
-
-# --- the server ---------------------------------------------------------------------------------------------------------
-
-
-def of_server(server: ServerView) -> Iterator[Finding]:
-    """Is this Redis fit to keep jobs?"""
-    if server.kind == "redis" and _version(server.version) < (6, 2):
-        yield Finding(
-            "fail", "server", f"Redis {server.version} is too old: flowq needs 6.2 or newer, or Valkey"
-        )
-    if server.role != "master":
-        yield Finding("fail", "server", f"this server is a {server.role}: point the URL at the primary")
-    if server.eviction != "noeviction":
-        yield Finding(
-            "fail",
-            "server",
-            f"maxmemory-policy is {server.eviction}: under memory pressure Redis will delete jobs; set noeviction",
-        )
-    if not server.aof:
-        yield Finding(
-            "warn",
-            "server",
-            f"no append-only file (persistence: {server.persistence}): a crash of Redis loses jobs; set appendonly yes",
-        )
-    percent = server.memory_percent
-    if percent is not None and percent >= MEMORY_WARN:
-        level: Level = "fail" if percent >= MEMORY_FAIL else "warn"
-        yield Finding(level, "server", f"memory is {percent} % full: at 100 % producers are refused")
-
-
-def _version(said: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in said.split(".")[:2] if part.isdigit())
 
 
 # --- the app ------------------------------------------------------------------------------------------------------------

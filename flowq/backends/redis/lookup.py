@@ -14,9 +14,9 @@ import msgspec
 from flowq._errors import ConfigurationError
 from flowq._model import HANDED_BACK, JobStatus
 from flowq.backends.redis import letters, scripts
+from flowq.backends.redis.facts import Now
 from flowq.backends.redis.keys import GROUP, Keys
 from flowq.backends.redis.reader import pairs, raw_pairs, read_many, text
-from flowq.backends.redis.snapshot import Now
 from flowq.backends.redis.views import JobView
 
 if TYPE_CHECKING:

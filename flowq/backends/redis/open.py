@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from flowq.backends.protocol import Capabilities
-from flowq.backends.redis import scripts
+from flowq.backends.redis import health, scripts
 from flowq.backends.redis.blocking import open_reader
 from flowq.backends.redis.channel import open_channel
 from flowq.backends.redis.fleet import RedisFleet
@@ -77,6 +77,9 @@ class RedisBackend:
 
     async def wait_up(self) -> None:
         await self._channel.wait_up()
+
+    async def warnings(self) -> list[str]:
+        return await health.warnings(self._channel)
 
 
 @asynccontextmanager

@@ -186,3 +186,7 @@ class Faulty:
     async def wait_up(self) -> None:
         await self.line.wait_up()
         await self._inner.wait_up()
+
+    async def warnings(self) -> list[str]:
+        """The wrapped backend's, past the line: no fault is worth having here, and a schedule counts the calls."""
+        return await self._inner.warnings()

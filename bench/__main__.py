@@ -1,0 +1,80 @@
+"""``python -m bench [NAME …]``: measure, print a table, write JSON. Without names: everything, about a quarter of an hour."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import report
+from bench.conditions import Conditions, Figure, load_average
+from flowq.backends.redis.find_server import find_redis_server
+
+BENCHES = (
+    "throughput", "latency", "enqueue", "idle", "balance", "recovery", "lateness", "shutdown", "waiting",
+)  # fmt: skip
+"""Each is a module here with ``bench(conditions)``; its docstring says what it asks."""
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    conditions = Conditions(
+        server=arguments.server or find_redis_server(),
+        backends=(arguments.backend,) if arguments.backend else ("trio", "asyncio"),
+        runs=arguments.runs,
+        seconds=arguments.seconds,
+        persistence=arguments.persistence,
+    )
+    facts = report.machine(conditions)
+    figures: list[Figure] = []
+    failed = []
+    for name in arguments.names or BENCHES:
+        began, load = time.monotonic(), load_average()
+        bench: Callable[[Conditions], list[Figure]] = importlib.import_module(f"bench.{name}").bench
+        try:
+            found = bench(conditions)
+        except Exception as error:  # noqa: BLE001 - one bench that fails must not cost the others' figures
+            failed.append(name)
+            print(f"{name} failed: {error!r}", file=sys.stderr)
+            continue
+        for figure in found:
+            figure.load = load
+        figures += found
+        print(f"{name}: {time.monotonic() - began:.0f} s, load {load:.1f} → {load_average():.1f}", file=sys.stderr)
+    facts["load_after"] = load_average()
+    facts["failed"] = failed
+    if figures:
+        report.show(figures, facts)
+    path = arguments.json or RESULTS / time.strftime("%Y%m%d-%H%M%S.json")
+    report.write_json(path, figures, facts)
+    print(f"written to {path}")
+    raise SystemExit(1 if failed else 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    questions = []
+    for name in BENCHES:
+        text = importlib.import_module(f"bench.{name}").__doc__ or ""
+        questions.append(f"  {name:11} {text.splitlines()[0]}")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure what the issues ask for, on a redis-server of the bench's own.",
+        epilog="\n".join(questions),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], metavar="NAME", help="what to measure; default: all of the list below")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement, about (default 2)")
+    parser.add_argument("--runs", type=int, default=3, help="how often each is repeated (default 3)")
+    parser.add_argument("--backend", choices=("trio", "asyncio"), help="only on this event loop")
+    parser.add_argument("--server", type=Path, help="the redis-server program; default: as flowq finds one")
+    parser.add_argument("--persistence", choices=("none", "everysec", "always"), default="none", help="append-only file of the server")
+    parser.add_argument("--json", type=Path, help="where the JSON goes; default: bench/results/<time>.json")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
