@@ -21,7 +21,10 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(BENCHES):
+        parser.error(f"no bench is called {min(unknown)}; there are {', '.join(BENCHES)}")
     conditions = Conditions(
         server=arguments.server or find_redis_server(),
         backends=(arguments.backend,) if arguments.backend else ("trio", "asyncio"),
@@ -44,7 +47,10 @@ def main() -> None:
         for figure in found:
             figure.load = load
         figures += found
-        print(f"{name}: {time.monotonic() - began:.0f} s, load {load:.1f} → {load_average():.1f}", file=sys.stderr)
+        print(
+            f"{name}: {time.monotonic() - began:.0f} s, load {load:.1f} → {load_average():.1f}",
+            file=sys.stderr,
+        )
     facts["load_after"] = load_average()
     facts["failed"] = failed
     if figures:
@@ -66,12 +72,21 @@ def _parser() -> argparse.ArgumentParser:
         epilog="\n".join(questions),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], metavar="NAME", help="what to measure; default: all of the list below")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement, about (default 2)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="what to measure; default: all of the list below"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="length of one measurement, about (default 2)"
+    )
     parser.add_argument("--runs", type=int, default=3, help="how often each is repeated (default 3)")
     parser.add_argument("--backend", choices=("trio", "asyncio"), help="only on this event loop")
     parser.add_argument("--server", type=Path, help="the redis-server program; default: as flowq finds one")
-    parser.add_argument("--persistence", choices=("none", "everysec", "always"), default="none", help="append-only file of the server")
+    parser.add_argument(
+        "--persistence",
+        choices=("none", "everysec", "always"),
+        default="none",
+        help="append-only file of the server",
+    )
     parser.add_argument("--json", type=Path, help="where the JSON goes; default: bench/results/<time>.json")
     return parser
 

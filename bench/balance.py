@@ -12,7 +12,7 @@ from bench import marks
 from bench.conditions import Conditions, Figure, Target
 from bench.fleet import Fleet, fleet_of
 from bench.server import Server, running_server
-from bench.wire import Tap, tapped
+from bench.wire import Cause, Tap, tapped
 
 WORKERS = 4
 LIMIT = 3
@@ -33,18 +33,35 @@ def bench(conditions: Conditions) -> list[Figure]:
             ratios = [share_cores(server, backend) for _ in range(conditions.runs)]
             for name, unit, target in (
                 ("12 jobs: peak", "bodies at once", Target("at most", LIMIT, "issue 4", "max")),
-                ("12 jobs: effective concurrency", "bodies", Target("at least", 2.5, "issue 4: 3, not 1", "min")),
+                (
+                    "12 jobs: effective concurrency",
+                    "bodies",
+                    Target("at least", 2.5, "issue 4: 3, not 1", "min"),
+                ),
                 ("60 jobs: peak", "bodies at once", Target("at most", LIMIT, "issue 4", "max")),
                 ("60 jobs: effective concurrency", "bodies", None),
                 ("60 jobs: workers that ran bodies", "of 4", Target("at least", 3, "CORRECTIONS 1.1", "min")),
-                ("60 jobs: largest share of a worker", "of the bodies", Target("at most", 0.5, "CORRECTIONS 1.1", "max")),
+                (
+                    "60 jobs: largest share of a worker",
+                    "of the bodies",
+                    Target("at most", 0.5, "CORRECTIONS 1.1", "max"),
+                ),
                 ("60 jobs: futile claims", "per job", Target("at most", 0.2, "CORRECTIONS 1.1")),
                 ("60 jobs: futile claims after a ring", "per job", None),
                 ("60 jobs: futile claims of the safety poll", "per job", None),
             ):
                 figures.append(Figure("balance", backend, name, unit, [one[name] for one in samples], target))
             target = Target("at least", 1.6, "CORRECTIONS 1.1")
-            figures.append(Figure("balance", backend, "CPU-bound jobs: 2 workers / 1 worker", "ratio of rates", ratios, target))
+            figures.append(
+                Figure(
+                    "balance",
+                    backend,
+                    "CPU-bound jobs: 2 workers / 1 worker",
+                    "ratio of rates",
+                    ratios,
+                    target,
+                )
+            )
     return figures
 
 
@@ -72,7 +89,7 @@ def share_tokens(server: Server, backend: str) -> Sample:
         }
 
 
-def _futile(taps: list[Tap], since: float, until: float, *causes: str) -> float:
+def _futile(taps: list[Tap], since: float, until: float, *causes: Cause) -> float:
     return sum(tap.futile(since, until, *causes) for tap in taps) / MANY
 
 

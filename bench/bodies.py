@@ -74,11 +74,13 @@ class Bench:
         before, turns = usage(self.client), worker.stats().turns
         began, cpu = time.perf_counter(), time.process_time()
         await self.app.resume(task)
-        while worker.stats().succeeded < target:
+        while worker.stats().succeeded < target:  # noqa: ASYNC110 - an event would have to be set by flowq or by each body
             await anyio.sleep(LOOK)
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         after = usage(self.client)
-        spent = Usage(after.cpu_us - before.cpu_us, after.calls - before.calls, after.commands - before.commands)
+        spent = Usage(
+            after.cpu_us - before.cpu_us, after.calls - before.calls, after.commands - before.commands
+        )
         took = Took(jobs, seconds, cpu * 1e6, spent, worker.stats().turns - turns)
         self._check(task, jobs)
         return took
@@ -107,7 +109,7 @@ async def open_bench(app: flowq.App[Any], url: str, concurrency: int) -> AsyncIt
         worker: flowq.Worker = await tasks.start(partial(flowq.run, app, concurrency=concurrency))
         await app.enqueue("probe")
         with anyio.fail_after(60):
-            while worker.stats().succeeded < 1:
+            while worker.stats().succeeded < 1:  # noqa: ASYNC110 - as above
                 await anyio.sleep(0.02)
         yield Bench(app, worker, client)
         await worker.drain()

@@ -28,7 +28,14 @@ def measured(
         timeout: seconds after which the process is killed.
         arguments: of the function.
     """
-    words = [sys.executable, "-m", "bench.child", f"{function.__module__}:{function.__qualname__}", backend, json.dumps(arguments)]
+    words = [
+        sys.executable,
+        "-m",
+        "bench.child",
+        f"{function.__module__}:{function.__qualname__}",
+        backend,
+        json.dumps(arguments),
+    ]
     done = subprocess.run(
         words, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=timeout, check=False
     )

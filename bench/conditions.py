@@ -44,7 +44,8 @@ class Target:
 
     def __str__(self) -> str:
         sign = "≥" if self.way == "at least" else "≤"
-        return f"{self.judged} {sign} {self.value:,.4g} ({self.source})"
+        which = "" if self.judged == "median" else f"{self.judged} "
+        return f"{which}{sign} {self.value:,g} ({self.source})"
 
 
 @attrs.define

@@ -39,14 +39,20 @@ async def submit(url: str, seconds: float) -> dict[str, dict[str, float]]:
             return len(await app.enqueue_many([task.bind() for _ in range(BULK)]))
 
         await one()
-        for name, call, tasks in (("one by one", one, 1), (f"{TASKS} at once", one, TASKS), (f"bulk of {BULK}", bulk, 1)):
+        for name, call, tasks in (
+            ("one by one", one, 1),
+            (f"{TASKS} at once", one, TASKS),
+            (f"bulk of {BULK}", bulk, 1),
+        ):
             found[name] = await _repeat(call, tasks, seconds, client)
             client.flushall()
     client.close()
     return found
 
 
-async def _repeat(call: Callable[[], Awaitable[int]], tasks: int, seconds: float, client: redis.Redis) -> dict[str, float]:
+async def _repeat(
+    call: Callable[[], Awaitable[int]], tasks: int, seconds: float, client: redis.Redis
+) -> dict[str, float]:
     stored = 0
     before = usage(client).cpu_us
     began, cpu = time.perf_counter(), time.process_time()
@@ -72,9 +78,16 @@ def bench(conditions: Conditions) -> list[Figure]:
     figures = []
     with running_server(conditions) as server:
         for backend in conditions.backends:
-            rows = [measured(submit, backend, url=server.url, seconds=conditions.seconds) for _ in range(conditions.runs)]
+            rows = [
+                measured(submit, backend, url=server.url, seconds=conditions.seconds)
+                for _ in range(conditions.runs)
+            ]
             for name in rows[0]:
-                for key, unit in (("per_second", "jobs/s"), ("client_us", "client µs/job"), ("redis_us", "Redis µs/job")):
+                for key, unit in (
+                    ("per_second", "jobs/s"),
+                    ("client_us", "client µs/job"),
+                    ("redis_us", "Redis µs/job"),
+                ):
                     samples = [row[name][key] for row in rows]
                     target = TARGETS.get(name) if key == "per_second" else None
                     figures.append(Figure("enqueue", backend, name, unit, samples, target))

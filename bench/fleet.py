@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 import flowq
-from bench import marks
+from bench.marks import Mark, read
 from bench.conditions import deadline
 from bench.server import Server
 from flowq.backends.redis.keys import Keys, app_prefix
@@ -56,7 +56,9 @@ class Fleet:
             "BENCH_MARKS": str(self.marks),
         }
 
-    def start(self, command: Sequence[str] = (), *, url: str | None = None, concurrency: int = 32) -> subprocess.Popen[bytes]:
+    def start(
+        self, command: Sequence[str] = (), *, url: str | None = None, concurrency: int = 32
+    ) -> subprocess.Popen[bytes]:
         """Start one worker, and wait until it is a member.
 
         Args:
@@ -68,7 +70,12 @@ class Fleet:
         before = self.members
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                words, cwd=ROOT, env=self.environment(url), stdout=subprocess.PIPE, stderr=log, start_new_session=True
+                words,
+                cwd=ROOT,
+                env=self.environment(url),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
             )
         self.processes.append(process)
         limit = deadline(STEADY, "a worker process has joined")
@@ -96,14 +103,16 @@ class Fleet:
         number = -time.monotonic_ns()
         self.submit("wait", [(number, 0.0)])
         limit = deadline(self.ttl + STEADY, "a limited job has run")
-        while not (self.marks.exists() and any(m.number == number and m.what == "end" for m in marks.read(self.marks))):
+        while not (
+            self.marks.exists() and any(m.number == number and m.what == "end" for m in read(self.marks))
+        ):
             limit.wait(0.05)
 
-    def wait_for(self, what: str, count: int, seconds: float) -> list[marks.Mark]:
+    def wait_for(self, what: str, count: int, seconds: float) -> list[Mark]:
         """Wait until so many marks of that kind are there (those of ``warm_up`` do not count)."""
         limit = deadline(seconds, f"{count} marks {what!r} were there")
         while True:
-            found = [m for m in (marks.read(self.marks, what) if self.marks.exists() else []) if m.number >= 0]
+            found = [m for m in (read(self.marks, what) if self.marks.exists() else []) if m.number >= 0]
             if len(found) >= count:
                 return found
             limit.wait(0.02)

@@ -74,14 +74,22 @@ def _watch(watched: list[Watched], server: Server, seconds: float, conditions: C
         for kind in ("bare worker", "flowq run"):
             mine = [i for i, one in enumerate(watched) if (one.backend, one.kind) == (backend, kind)]
             shares = [(watched[i].cpu() - cpu[i]) / took * 100 for i in mine]
-            figures.append(Figure("idle", backend, f"{kind}: CPU", "% of a core", shares, Target("at most", 1.0, "issue 4")))
+            figures.append(
+                Figure(
+                    "idle", backend, f"{kind}: CPU", "% of a core", shares, Target("at most", 1.0, "issue 4")
+                )
+            )
             rates, names = [], ""
             for i in mine:
                 new = watched[i].tap.requests - requests[i]
                 rates.append(new.total() / took)
                 names = ", ".join(f"{name} {n / took:.2g}" for name, n in new.most_common())
             target = Target("at most", 5.0, "issue 4")
-            figures.append(Figure("idle", backend, f"{kind}: requests on the wire", "/s", rates, target, names))
+            figures.append(
+                Figure("idle", backend, f"{kind}: requests on the wire", "/s", rates, target, names)
+            )
     share = redis_cpu / took * 100 / len(watched)
-    figures.append(Figure("idle", "all", "Redis, for each idle worker", "% of a core", [share], note="through the proxy"))
+    figures.append(
+        Figure("idle", "all", "Redis, for each idle worker", "% of a core", [share], note="through the proxy")
+    )
     return figures

@@ -45,7 +45,12 @@ def bench(conditions: Conditions) -> list[Figure]:
                     fleet.start()
                 fleet.warm_up()
                 rounds = [sample(server, fleet, conditions) for _ in range(conditions.runs)]
-            figures += quantiles("latency", backend, rounds, {50: Target("at most", 5.0, "issue 4"), 99: Target("at most", 5.0, "issue 6 (d)")})
+            figures += quantiles(
+                "latency",
+                backend,
+                rounds,
+                {50: Target("at most", 5.0, "issue 4"), 99: Target("at most", 5.0, "issue 6 (d)")},
+            )
     return figures
 
 
@@ -65,11 +70,19 @@ def sample(server: Server, fleet: Fleet, conditions: Conditions) -> list[float]:
     return [(mark.at - float(mark.rest[0])) * 1000 for mark in found]
 
 
-def quantiles(question: str, backend: str, rounds: list[list[float]], targets: dict[int, Target]) -> list[Figure]:
+def quantiles(
+    question: str, backend: str, rounds: list[list[float]], targets: dict[int, Target]
+) -> list[Figure]:
     """p50, p95 and p99 of each round."""
     return [
         Figure(
-            question, backend, f"p{q}", "ms", [percentile(one, q) for one in rounds], targets.get(q), f"{len(rounds[0])} a run"
+            question,
+            backend,
+            f"p{q}",
+            "ms",
+            [percentile(one, q) for one in rounds],
+            targets.get(q),
+            f"{len(rounds[0])} a run",
         )
         for q in (50, 95, 99)
     ]

@@ -28,7 +28,16 @@ def bench(conditions: Conditions) -> list[Figure]:
             for ttl in TTLS:
                 samples = kills(server, backend, ttl)
                 target = Target("at most", ttl + SLACK, "issue 4", "max")
-                figures.append(Figure("recovery", backend, f"SIGKILL → started elsewhere, TTL {ttl:g} s", "s", samples, target))
+                figures.append(
+                    Figure(
+                        "recovery",
+                        backend,
+                        f"SIGKILL → started elsewhere, TTL {ttl:g} s",
+                        "s",
+                        samples,
+                        target,
+                    )
+                )
     return figures
 
 

@@ -22,7 +22,9 @@ from bench.conditions import Conditions, Figure, load_average
 
 def machine(conditions: Conditions) -> dict[str, Any]:
     """Facts without which no figure means anything."""
-    shown = subprocess.run([conditions.server, "--version"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [conditions.server, "--version"], capture_output=True, text=True, check=True
+    ).stdout
     found = re.search(r"v=(\S+)", shown)
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -71,7 +73,7 @@ def table(title: str, figures: Sequence[Figure]) -> Table:
         if last and one.question != last:
             shown.add_section()
         met = "" if one.target is None else "[green]yes[/]" if one.target.is_met(one) else "[red]NO[/]"
-        name = f"{one.name}, {one.unit}" + (f" [dim]({one.note})[/]" if one.note else "")
+        name = f"{one.name}, {one.unit}" + (f" ({one.note})" if one.note else "")
         shown.add_row(
             "" if one.question == last else one.question, one.backend, name, number(one.median), number(one.min), number(one.max),
             str(len(one.samples)), "" if one.target is None else str(one.target), met, f"{one.load:.1f}",

@@ -24,7 +24,10 @@ def bench(conditions: Conditions) -> list[Figure]:
         for backend in conditions.backends:
             for stopped in (False, True):
                 beside = ", Redis SIGSTOPped" if stopped else ""
-                for name, measure in (("SIGTERM → `flowq run` has ended", run), ("cancelled → flowq.run has returned", embedded)):
+                for name, measure in (
+                    ("SIGTERM → `flowq run` has ended", run),
+                    ("cancelled → flowq.run has returned", embedded),
+                ):
                     samples = [measure(server, backend, stopped) for _ in range(conditions.runs)]
                     figures.append(Figure("shutdown", backend, name + beside, "s", samples, TARGETS[stopped]))
     return figures

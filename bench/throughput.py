@@ -24,7 +24,14 @@ KINDS = {"unlimited": None, f"limit={LIMIT}": LIMIT}
 
 
 async def run_noops(
-    url: str, server: str, jobs: int, limit: int | None, *, rounds: int = 1, results: bool = False, profile: str = ""
+    url: str,
+    server: str,
+    jobs: int,
+    limit: int | None,
+    *,
+    rounds: int = 1,
+    results: bool = False,
+    profile: str = "",
 ) -> list[dict[str, float]]:
     """Run ``jobs`` no-op jobs in this process, ``rounds`` times (in a child process: see ``measured``).
 
@@ -65,7 +72,9 @@ def bench(conditions: Conditions) -> list[Figure]:
         for run in range(conditions.runs):
             for kind, limit in KINDS.items():
                 for backend in conditions.backends if run % 2 == 0 else conditions.backends[::-1]:
-                    found = measured(run_noops, backend, url=server.url, server=server.url, jobs=jobs, limit=limit)
+                    found = measured(
+                        run_noops, backend, url=server.url, server=server.url, jobs=jobs, limit=limit
+                    )
                     samples.setdefault((backend, kind), []).extend(found)
         for backend in conditions.backends:
             for kind in KINDS:
@@ -114,11 +123,18 @@ def _on_the_wire(backend: str, server: Server, jobs: int) -> list[Figure]:
                 counts.append((tap.total - submits, tap.sent + tap.received))
             requests = (counts[1][0] - counts[0][0]) / jobs
             target = Target("at most", 0.1, "issue 6 (f)")
-            found.append(Figure("throughput", backend, f"{kind}: requests on the wire", "per job", [requests], target))
+            found.append(
+                Figure("throughput", backend, f"{kind}: requests on the wire", "per job", [requests], target)
+            )
             size = (counts[1][1] - counts[0][1]) / jobs
             found.append(
                 Figure(
-                    "throughput", backend, f"{kind}: bytes on the wire", "per job", [size], note="both ways, enqueue included"
+                    "throughput",
+                    backend,
+                    f"{kind}: bytes on the wire",
+                    "per job",
+                    [size],
+                    note="both ways, enqueue included",
                 )
             )
     return found

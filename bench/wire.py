@@ -84,7 +84,8 @@ class Tap:
     def futile(self, since: float, until: float, *causes: Cause) -> int:
         """How many claims in that time had room and got nothing; of these causes, or of any."""
         with self.lock:
-            return sum(c.is_futile and since <= c.at <= until and (not causes or c.cause in causes) for c in self.claims)
+            claims = [c for c in self.claims if since <= c.at <= until and (not causes or c.cause in causes)]
+        return sum(c.is_futile for c in claims)
 
 
 @attrs.frozen

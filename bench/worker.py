@@ -1,6 +1,6 @@
-"""One worker process of ``bench.app``, as a user's own program runs it. usage: python -m bench.worker BACKEND CONCURRENCY
+"""One worker process of ``bench.app``, as a user's own program runs it.
 
-SIGTERM cancels the nursery around ``flowq.run``; the seconds until ``flowq.run`` has returned are printed then.
+Usage: ``python -m bench.worker BACKEND CONCURRENCY``. SIGTERM cancels the nursery around ``flowq.run``; the seconds until ``flowq.run`` has returned are printed then.
 """
 
 from __future__ import annotations

@@ -226,6 +226,7 @@ def clock(w: World, ms: int) -> bool:
         w.last_jump = w.now
     w.furthest = max(w.furthest, w.offset)
     w.offset += ms
+    w.back += max(0, -ms)
     if ms < 0 and w.book.lost & {"failover", "flush", "clock"}:
         w.book.set_back = True
     w.set_time()
@@ -413,10 +414,10 @@ def drain(w: World) -> None:
     for lane in LANES:
         control(w, lane, "reset")
         control(w, lane, "resume")
-    if w.book.set_back:
-        # the waiting clock started again from a TIME that was behind: delays are due when the server's clock is right again
+    if "clock" in w.book.lost and w.back:
+        # the waiting clock began again at TIME and had been ahead of it by every step back: delays are late by that much
         tick(w, w.rules.TTL + 800)
-        clock(w, max(0, w.furthest - w.offset))
+        clock(w, w.back)
     for step in range(50):
         tick(w, 1600)
         for i in w.healthy():

@@ -50,6 +50,8 @@ class World:
         self.now = 0
         self.offset = 0
         self.furthest = 0
+        self.back = 0
+        """All steps back of the server's clock, added up."""
         self.last_jump = -1_000_000
         self.jobs = self.runs = self.replids = 0
         self.last_batch: tuple[list[Any], list[Submission]] | None = None

@@ -12,6 +12,7 @@ from flowq.backends.protocol import Backend
 from flowq.backends.redis import scripts
 from flowq.backends.redis.keys import Keys, app_prefix
 from flowq.backends.redis.open import open_redis
+from flowq.backends.redis.script import Script
 from flowq.backends.redis.url import parse_url
 
 
@@ -56,7 +57,7 @@ class RedisHarness:
             self._new = False
             self.wipe()
 
-    def _call(self, script: scripts.Script, *args: scripts.Arg) -> None:
+    def _call(self, script: Script, *args: scripts.Arg) -> None:
         script.call_sync(self._client, [self._keys.clock], args)
 
     def wipe(self) -> None:

@@ -38,7 +38,9 @@ class Fleet:
         }
         command = [sys.executable, "-m", "tests.crash.worker", backend, str(concurrency)]
         with self.log.open("ab") as log:
-            process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
+            )
         self.processes[process.pid] = process
         return process.pid
 

@@ -47,7 +47,7 @@ def fleet(server: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
 async def until(true: Callable[[], bool], seconds: float, what: str) -> None:
     """Wait until something is seen."""
     with anyio.move_on_after(seconds):
-        while not true():
+        while not true():  # noqa: ASYNC110 -- it happens in other processes
             await anyio.sleep(0.02)
         return
     raise AssertionError(f"not seen within {seconds} s: {what}")

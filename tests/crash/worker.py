@@ -1,4 +1,7 @@
-"""One worker process, as a user's own program runs it: no supervisor. usage: python -m tests.crash.worker BACKEND [CONCURRENCY]"""
+"""One worker process, as a user's own program runs it: no supervisor.
+
+Usage: python -m tests.crash.worker BACKEND [CONCURRENCY].
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 from trio.testing import MockClock
 
 import flowq
@@ -69,13 +69,10 @@ class Stage:
 
     async def _serve(self, app: StageApp, options: RunOptions, *, task_status: Any) -> None:
         with anyio.CancelScope() as scope:
+            await serve(app, options, task_status=_Status(self, scope, task_status))
 
-            class Status:
-                def started(_self, worker: Worker) -> None:
-                    self._scopes[worker.id] = scope
-                    task_status.started(worker)
-
-            await serve(app, options, task_status=Status())  # type: ignore[arg-type]  # a TaskStatus by its one method
+    def started(self, worker: Worker, scope: anyio.CancelScope) -> None:
+        self._scopes[worker.id] = scope
 
     def cancel(self, worker: Worker) -> None:
         """Cancel the scope around the worker, as an embedding program would."""
@@ -85,6 +82,17 @@ class Stage:
         """As a SIGKILL: from now on nothing of this worker reaches the server."""
         app.line.cut()
         self.cancel(worker)
+
+
+class _Status:
+    """A TaskStatus that tells the stage, too."""
+
+    def __init__(self, stage: Stage, scope: anyio.CancelScope, status: TaskStatus[Worker]) -> None:
+        self._stage, self._scope, self._status = stage, scope, status
+
+    def started(self, value: Worker) -> None:
+        self._stage.started(value, self._scope)
+        self._status.started(value)
 
 
 @pytest.fixture
@@ -97,7 +105,7 @@ async def stage(anyio_backend: object) -> AsyncIterator[Stage]:
 async def eventually(condition: Any, seconds: float = 5.0) -> None:
     """Wait until ``condition()`` holds."""
     with anyio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what it waits for sets no event
             await anyio.sleep(0.002)
 
 

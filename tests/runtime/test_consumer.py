@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from contextvars import ContextVar
 
 import anyio
@@ -318,10 +319,8 @@ async def test_a_token_is_taken_per_body_and_given_back(stage: Stage) -> None:
     async with app:
         jobs = await app.enqueue_many([limited.bind(how) for how in ("raise", "hang", "wait") * 4])
         for job in jobs:
-            try:
+            with suppress(flowq.JobFailed):
                 await job.result(timeout=5)
-            except flowq.JobFailed:
-                pass
         await eventually(lambda: worker.stats().unsent == 0)
         lane = worker._crew.floor.lanes["limited"]
         assert lane.limiter is not None

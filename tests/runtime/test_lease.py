@@ -171,7 +171,7 @@ async def test_a_server_that_says_lost_ends_the_membership(
     worker = await stage.start(app)
     member = worker.id
     async with app:
-        limited, free = await both(app, 5)
+        limited, _ = await both(app, 5)
         await eventually(lambda: worker.stats().running == 2)
         with caplog.at_level(logging.INFO):
             stage.server.leave(Standing(member, 0, "", 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -236,7 +237,7 @@ async def test_a_users_exception_leaves_open_worker_as_it_is(stage: Stage) -> No
 
     error, cause = KeyError("mine"), ValueError("why")
     begin = time.monotonic()
-    with pytest.raises(KeyError) as caught:
+    with pytest.raises(KeyError) as caught:  # noqa: PT012 - the block is the user's
         async with open_worker(app) as worker, app:
             await long.enqueue()
             await eventually(lambda: worker.stats().running == 1)
@@ -248,16 +249,17 @@ async def test_a_users_exception_leaves_open_worker_as_it_is(stage: Stage) -> No
 
 async def test_a_failing_lifespan_comes_out_as_it_is(stage: Stage) -> None:
     """The user's own error in their lifespan is not wrapped in groups of ours, at start and at end."""
-    for when in ("start", "end"):
 
-        @asynccontextmanager
-        async def lifespan():  # type: ignore[no-untyped-def]
-            if when == "start":
-                raise OSError("no pool")
-            yield None
-            raise OSError("no pool")
+    async def fails_at_start() -> AsyncIterator[None]:
+        raise OSError("no pool")
+        yield
 
-        app = stage.app(lifespan=lifespan)
+    async def fails_at_end() -> AsyncIterator[None]:
+        yield
+        raise OSError("no pool")
+
+    for lifespan in (fails_at_start, fails_at_end):
+        app = stage.app(lifespan=asynccontextmanager(lifespan))
 
         @app.task
         async def nothing() -> None: ...
@@ -273,7 +275,7 @@ async def test_a_worker_that_fails_raises_one_plain_error(stage: Stage) -> None:
     @app.task
     async def nothing() -> None: ...
 
-    with pytest.raises(FlowqError, match="boom") as caught:
+    with pytest.raises(FlowqError, match="boom") as caught:  # noqa: PT012 - the block is the embedder's
         async with open_worker(app) as worker:
             worker._shift.fail(FlowqError("boom"))
             await anyio.sleep(5)

@@ -22,7 +22,9 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 def check_name(name: str, what: str) -> str:
     """Return ``name`` if it is safe in a key; raise ``InvalidName`` otherwise."""
     if not _NAME.fullmatch(name):
-        raise InvalidName(f"{what} {name!r}: use 1 to 100 of the characters A-Z a-z 0-9 _ . - (it becomes part of Redis keys)")
+        raise InvalidName(
+            f"{what} {name!r}: use 1 to 100 of the characters A-Z a-z 0-9 _ . - (it becomes part of Redis keys)"
+        )
     return name
 
 

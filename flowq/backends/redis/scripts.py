@@ -46,7 +46,9 @@ _LUA = Path(__file__).with_name("lua")
 def _load(name: str, *args: str) -> Script:
     script = Script(name, load_text(_LUA / f"{name}.lua"))
     if script.keys != ("clock",) or script.args != args:
-        raise RuntimeError(f"{name}.lua binds {script.keys} {script.args}, its stub expects ('clock',) {args}")
+        raise RuntimeError(
+            f"{name}.lua binds {script.keys} {script.args}, its stub expects ('clock',) {args}"
+        )
     return script
 
 
@@ -66,7 +68,23 @@ UNWAIT = _load("unwait", "id", "channel")
 CANCEL = _load("cancel", "id", "reason", "record", "ttl")
 CONTROL = _load("control", "lane", "what", "value")
 
-ALL = (HELLO, JOIN, RENEW, CONFIRM, MINE, LEAVE, CLAIM, SETTLE, PROMOTE, SUBMIT, STATUS, WAIT, UNWAIT, CANCEL, CONTROL)
+ALL = (
+    HELLO,
+    JOIN,
+    RENEW,
+    CONFIRM,
+    MINE,
+    LEAVE,
+    CLAIM,
+    SETTLE,
+    PROMOTE,
+    SUBMIT,
+    STATUS,
+    WAIT,
+    UNWAIT,
+    CANCEL,
+    CONTROL,
+)
 
 
 def _text(value: bytes | str) -> str:
@@ -201,7 +219,13 @@ def read_claim(reply: list[Any], now: float) -> Claimed:
     )
 
 
-_KINDS: dict[type[object], str] = {Succeeded: "end", Cancelled: "end", Again: "again", Dead: "dead", Released: "free"}
+_KINDS: dict[type[object], str] = {
+    Succeeded: "end",
+    Cancelled: "end",
+    Again: "again",
+    Dead: "dead",
+    Released: "free",
+}
 _BARE = frozenset({"ok", "free"})
 """Kinds of which the script needs nothing but the entry and its delivery count."""
 
@@ -302,7 +326,5 @@ def read_submit(reply: list[Any], batch: Sequence[Submission]) -> list[Receipt]:
             ms, seq = entry_order(answer.decode())
             receipts += [Receipt(f"{lane}:{ms}-{seq + k}", True) for k, _ in enumerate(rows)]
         else:
-            receipts += [
-                Receipt(answer[i].decode(), answer[i + 1] == b"1") for i in range(0, len(answer), 2)
-            ]
+            receipts += [Receipt(answer[i].decode(), answer[i + 1] == b"1") for i in range(0, len(answer), 2)]
     return receipts

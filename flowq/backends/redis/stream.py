@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flowq.backends.redis.blocking import BlockingReader
     from flowq.backends.redis.channel import Channel
     from flowq.backends.redis.keys import Keys
+    from flowq.backends.redis.script import Script
 
 RESEND_WINDOW_MS = 120_000
 """For how long a batch that is sent again is recognised. A marker costs about 100 bytes, so an hour of them would not be cheap."""
@@ -38,7 +39,7 @@ class RedisStream:
         return scripts.read_submit(reply, batch)
 
     async def exchange(self, me: Standing, ended: Sequence[Ended], want: Want | None) -> Exchanged:
-        calls: list[tuple[scripts.Script, Sequence[str], Sequence[scripts.Arg]]] = []
+        calls: list[tuple[Script, Sequence[str], Sequence[scripts.Arg]]] = []
         ordered: list[Ended] = []
         if ended:
             args, ordered = scripts.settle(me, ended, want is not None and want.room > 0)

@@ -61,7 +61,7 @@ class SyncRedis:
         until = None if timeout is None else time.monotonic() + timeout
         channel = self._keys.waiter(secrets.token_hex(6))
         try:
-            with self._client.pubsub(ignore_subscribe_messages=False) as pubsub:
+            with self._client.pubsub(ignore_subscribe_messages=False) as pubsub:  # type: ignore[no-untyped-call]  # redis-py has no types here
                 pubsub.subscribe(channel)
                 pubsub.get_message(timeout=self._address.reply_timeout)
                 return self._await_end(pubsub, job_id, channel, until, timeout)

@@ -55,7 +55,9 @@ async def test_a_full_memory_refuses_producers_and_lets_workers_drain(
                 waiting, running = await work.options(delay=60).enqueue(100), await work.enqueue(101, 30)
                 client.config_set("maxmemory", 1)
                 keys = sorted(client.keys("*"))
-                with pytest.raises(flowq.ServerFull, match="reached maxmemory: nothing was stored; let workers drain"):
+                with pytest.raises(
+                    flowq.ServerFull, match="reached maxmemory: nothing was stored; let workers drain"
+                ):
                     await work.enqueue(21)
                 with app.sync() as producer, pytest.raises(flowq.ServerFull, match="nothing was stored"):
                     await anyio.to_thread.run_sync(producer.enqueue, work.bind(22))
