@@ -60,7 +60,8 @@ async def _repeat(
     async def caller() -> None:
         nonlocal stored
         while time.perf_counter() < began + seconds:
-            stored += await call()
+            more = await call()  # on a line of its own: `stored += await …` reads stored before it waits
+            stored += more
 
     async with anyio.create_task_group() as group:
         for _ in range(tasks):

@@ -16,8 +16,8 @@ from typing import Any
 import attrs
 
 import flowq
-from bench.marks import Mark, read
 from bench.conditions import deadline
+from bench.marks import Mark, read
 from bench.server import Server
 from flowq.backends.redis.keys import Keys, app_prefix
 

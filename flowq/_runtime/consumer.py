@@ -228,6 +228,7 @@ class Consumer:
     ) -> None:
         """A body raised, or was cancelled; or both."""
         reason = self.reason
+        self.overdue = False
         if failure is None:
             # It returned, so it has succeeded, however late its cancel; but what is not ours any more is not written.
             if delivery.fence in self.floor.known:

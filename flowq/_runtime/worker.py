@@ -138,7 +138,9 @@ async def serve(
     loop = Loop.current(is_virtual=options.keeper == "task")
     if loop.is_virtual:
         options = options.in_virtual_time()
+    stopped = anyio.Event()
     async with AsyncExitStack() as stack:
+        stack.callback(stopped.set)
         with _starting(options.start_timeout) as patience:
             await stack.enter_async_context(app)
         pool_of(app, options)
@@ -152,8 +154,6 @@ async def serve(
                     quarantine = await _join(crew)
                 crew.reconciler.note_quarantine(quarantine)
                 shift = Shift(crew, options)
-                stopped = anyio.Event()
-                stack.callback(stopped.set)
                 worker = Worker(crew, shift, stopped)
                 _start_upkeep(crew, shift, upkeep, options)
                 try:

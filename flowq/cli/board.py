@@ -1,6 +1,7 @@
 """What a supervisor and its worker processes tell each other without a message: a directory of small shared files.
 
-    <base>/flowq-<uid>/<supervisor's pid>/
+    <base>/flowq-<uid>/<supervisor's pid>-<random>/
+        lock            held by the supervisor
         <n>.pulse       worker process n writes, the supervisor reads: is its event loop turning, is it consuming?
         <n>.deadlines   see ``flowq._runtime.overrun``: when must limited bodies be gone?
         health.sock     the supervisor answers ``flowq health`` here
@@ -10,7 +11,7 @@ The base is in memory where the machine has such a place, so that no write ever 
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import mmap
 import os
 import shutil
@@ -106,35 +107,51 @@ def base_dir() -> Path:
 
 
 class RunDir:
-    """One supervisor's directory, made now and removed by ``close``. What dead supervisors left behind is removed first."""
+    """One supervisor's directory, made now and removed by ``close``. What dead supervisors left behind is removed first.
+
+    Whether one lives is a fact of a lock that the kernel drops with its holder: process ids repeat, and mean other processes in
+    other containers.
+    """
 
     def __init__(self) -> None:
         base = base_dir()
-        for pid, path in supervisors(base):
-            if not alive(pid):
+        for path in _all(base):
+            if not _is_locked(path):
                 shutil.rmtree(path, ignore_errors=True)
-        self.path = base / str(os.getpid())
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(mode=0o700)
+        # not to be seen by others before it is locked
+        hidden = Path(tempfile.mkdtemp(prefix=".new-", dir=base))
+        self._lock = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.path = hidden.rename(base / f"{os.getpid()}-{hidden.name.removeprefix('.new-')}")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
 
 
 def supervisors(base: Path) -> Iterator[tuple[int, Path]]:
-    """The directories of supervisors, dead ones among them."""
-    for path in sorted(base.iterdir()):
-        if path.name.isdigit():
-            yield int(path.name), path
+    """Process id and directory of every supervisor that lives."""
+    for path in _all(base):
+        if _is_locked(path):
+            yield int(path.name.partition("-")[0]), path
 
 
-def alive(pid: int) -> bool:
-    """There is a process of this id (not necessarily the one that was meant)."""
+def _all(base: Path) -> list[Path]:
+    return sorted(path for path in base.iterdir() if path.name.partition("-")[0].isdigit())
+
+
+def _is_locked(path: Path) -> bool:
     try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return error.errno != errno.ESRCH
-    return True
+        probe = os.open(path / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(probe)
+    return False

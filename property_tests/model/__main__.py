@@ -4,6 +4,8 @@ Exit status 1 if a row came out otherwise than expected. ``--full`` adds the lon
 named rows and for surprises.
 """
 
+# ruff: noqa: T201 - the table is what this module is for
+
 from __future__ import annotations
 
 import sys
@@ -45,11 +47,16 @@ def main(arguments: list[str]) -> int:
         good = as_expected(r, result)
         total, wrong = total + result.states, wrong + (not good)
         found = ("" if good else "UNEXPECTED: ") + verdict(r, result)
-        print(f"| {r.group} | {r.name} | {result.states:,} | {seconds:.1f} | {result.steps or ''} | {found} |", flush=True)
+        print(
+            f"| {r.group} | {r.name} | {result.states:,} | {seconds:.1f} | {result.steps or ''} | {found} |",
+            flush=True,
+        )
         if result.trace and (words or not good):
             print("  " + "; ".join(said(x) for x in result.trace), flush=True)
     spent = time.perf_counter() - begun
-    print(f"\n{len(rows)} rows, {total:,} states, {spent:.0f} s ({total / max(spent, 0.001):,.0f} a second), {wrong} unexpected")
+    print(
+        f"\n{len(rows)} rows, {total:,} states, {spent:.0f} s ({total / max(spent, 0.001):,.0f} a second), {wrong} unexpected"
+    )
     return wrong
 
 

@@ -18,6 +18,7 @@ from property_tests.model.state import (
     Label,
     Server,
     State,
+    absent,
     initial,
 )
 from property_tests.model.worker import Moves, Successor
@@ -34,6 +35,7 @@ def successors(c: World, state: State) -> list[Successor]:
         before = w
         if w.status in (UP, DRAINING):
             worker.faults(mv, i, w)
+            worker.deadline(mv, i, w)
             if not c.prompt:
                 worker.lease(mv, i, w)
             loop.continue_exchange(mv, i, w)
@@ -51,7 +53,7 @@ def successors(c: World, state: State) -> list[Successor]:
         elif w.status == STOPPED:
             mv.add(("SIGCONT", w.member), i, w._replace(status=UP))
             if mv.env.budget.crash:
-                mv.add(("SIGKILL", w.member), i, worker.absent(w.pool, KILLED), env=mv.spend("crash"))
+                mv.add(("SIGKILL", w.member), i, absent(w.pool, KILLED), env=mv.spend("crash"))
     if state.env.limbo:
         surroundings.limbo(mv)
     surroundings.producers(mv)

@@ -130,7 +130,7 @@ class _Claim:
         c, s, b = self.c, self.s, self.c.broken
         limit = s.limits[lane]
         t = tally(c, s, lane, self.alive)
-        if not t.ready and not t.dead or b.hint_eager and len(t.pending) >= limit:
+        if (not t.ready and not t.dead) or (b.hint_eager and len(t.pending) >= limit):
             self.empty |= 1 << lane
         if s.quarantine and limit < UNLIMITED and not b.adopt_in_quarantine:
             return
@@ -142,7 +142,9 @@ class _Claim:
             used = held = own
         if b.used_live_only:
             used = held
-        fair, hungry = share(c, s, lane, self.member) if c.hungry and limit < UNLIMITED else (UNLIMITED, False)
+        fair, hungry = (
+            share(c, s, lane, self.member) if c.hungry and limit < UNLIMITED else (UNLIMITED, False)
+        )
         quota = fair - own if hungry else UNLIMITED
         dead = [i for i in t.pending if s.entries[i].owner != self.member] if b.adopt_no_expiry else t.dead
         before = len(self.grants)
@@ -151,8 +153,15 @@ class _Claim:
         if not (s.quarantine and limit < UNLIMITED):
             left, used = self.read(t.ready, limit, used, quota)
         got = len(self.grants) - before
-        waiting = sum(self.entries[i] is not None and self.entries[i] is s.entries[i] for i in dead) - suspects
-        if self.room > 0 and hungry and own + got >= fair and (left and used < limit or waiting and held < limit):
+        waiting = (
+            sum(self.entries[i] is not None and self.entries[i] is s.entries[i] for i in dead) - suspects
+        )
+        if (
+            self.room > 0
+            and hungry
+            and own + got >= fair
+            and ((left and used < limit) or (waiting and held < limit))
+        ):
             self.withheld, self.capped = True, self.capped | 1 << lane
         if (left or waiting) and (own + got < fair or b.hungry_capped) and limit < UNLIMITED:
             self.short.append(lane)
@@ -222,9 +231,7 @@ class _Claim:
             ready=s.ready & ~self.empty if c.hint else 0,
         )
         new = ring(c, new, "chain", tuple(self.reached) if c.broken.chain_short else served, pool)
-        return Claimed(
-            new, OK, tuple(self.grants), self.withheld, self.adopted, self.capped, self.bad
-        )
+        return Claimed(new, OK, tuple(self.grants), self.withheld, self.adopted, self.capped, self.bad)
 
 
 def claim(

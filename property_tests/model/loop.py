@@ -88,34 +88,39 @@ def begin_settle(mv: Moves, i: int, w: Worker, ended: tuple[Held, ...], room: in
 def begin_claim(mv: Moves, i: int, w: Worker, room: int) -> None:
     c, env = mv.c, mv.env
     claimed = run_claim(mv, w, w.session, room)
-    futile = claimed.status == OK and not claimed.grants and claimed.server.entries == mv.server.entries
-    if futile and w.epoch == env.epoch and could_claim(c, mv.server, w.member, w.pool):
-        bad = "WORK ready job, free limit, free consumer, nobody else hungry, and no grant"
-        mv.add(("claim", w.member, "gets nothing"), i, w, bad=bad)
     after, bad = mv.judged(claimed)
-    bad = bad or partial(mv, w, claimed, room)
+    bad = bad or unfair(mv, i, w, claimed, room)
     if c.bell or claimed.server != mv.server or claimed.status != OK or bad or after is not env:
-        if c.bell and w.bell == RUNG and futile and spins(mv, i, w, claimed):
-            bad = bad or "SPIN a worker takes its own ring again and again"
-        sent = w._replace(bell=AWAKE if w.bell == RUNG else w.bell, exchange=answer(claimed, env.epoch, room, ()))
+        still = AWAKE if w.bell == RUNG else w.bell
+        sent = w._replace(bell=still, exchange=answer(claimed, env.epoch, room, ()))
         mv.add(("claim", w.member, claimed.grants or claimed.status), i, sent, claimed.server, after, bad)
     if env.budget.net:
         late = Limbo("claim", w.member, w.session, w.epoch, room, ())
         mv.add(("claim in limbo", w.member), i, broken_off(c, w), env=mv.limbo(late))
 
 
-def partial(mv: Moves, w: Worker, claimed: Claimed, room: int) -> str | None:
-    """A claim takes all that it may."""
-    short = claimed.status == OK and w.epoch == mv.env.epoch and 0 < len(claimed.grants) < room
-    if short and could_claim(mv.c, claimed.server, w.member, w.pool, rest=True):
+def unfair(mv: Moves, i: int, w: Worker, claimed: Claimed, room: int) -> str | None:
+    """A claim takes all that it may; and a ring does not go round in one worker for ever."""
+    c, got = mv.c, len(claimed.grants)
+    if claimed.status != OK or w.epoch != mv.env.epoch or got >= room:
+        return None
+    if got and could_claim(c, claimed.server, w.member, w.pool, rest=True):
         return "WORK a claim with room left took less than it could"
+    if got or claimed.server.entries != mv.server.entries:
+        return None
+    if could_claim(c, mv.server, w.member, w.pool):
+        return "WORK ready job, free limit, free consumer, nobody else hungry, and no grant"
+    if c.bell and w.bell == RUNG and spins(mv, i, w, claimed):
+        return "SPIN a worker takes its own ring again and again"
     return None
 
 
 def spins(mv: Moves, i: int, w: Worker, claimed: Claimed) -> bool:
     """Woken by a ring, it gets nothing, rings again, nobody else could use the ring, and it will not pause first."""
     c = mv.c
-    if claimed.server.rings[w.pool] <= mv.server.rings[w.pool] or (claimed.withheld and not c.broken.no_pause):
+    if claimed.server.rings[w.pool] <= mv.server.rings[w.pool] or (
+        claimed.withheld and not c.broken.no_pause
+    ):
         return False
     others = (x for k, x in enumerate(mv.workers) if k != i and x.status == UP and room_of(c, x) > 0)
     return not any(could_claim(c, claimed.server, x.member, x.pool) for x in others)
@@ -135,7 +140,7 @@ def continue_exchange(mv: Moves, i: int, w: Worker) -> None:
     if x.stage == SETTLED:
         claimed = run_claim(mv, w, w.session, x.room)
         after, bad = mv.judged(claimed)
-        bad = bad or partial(mv, w, claimed, x.room)
+        bad = bad or unfair(mv, i, w, claimed, x.room)
         sent = w._replace(exchange=answer(claimed, env.epoch, x.room, x.settled))
         label = ("claim after settle", w.member, claimed.grants or claimed.status)
         mv.add(label, i, sent, claimed.server, after, bad)

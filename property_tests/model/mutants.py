@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from property_tests.model.rows import BELL, FAIL, GOES_ON, POISON, SAME, T2, U, row
 
-ONE = {"jobs": (0,)}
+ONE: dict[str, Any] = {"jobs": (0,)}
 
 MISREAD = [
     row("misread", "W1 adoption bounded by limit - used", "WORK", broken="adopt_literal", every=1, **ONE, **T2),
     row("misread", "W2 adoption not bounded by the limit (paused lane)", "ABOVE", broken="adopt_unbounded", limit_changes=1, strict=True, limit_values=(0,), **ONE, **T2),
     row("misread", "W3 adoption goes on in quarantine", "BODIES", broken="adopt_in_quarantine", **ONE, **FAIL),
-    row("misread", "W4 mine's entries start in quarantine", "BODIES", broken="mine_starts", release=1, **ONE, **FAIL),
+    row("misread", "W4 mine's entries start in quarantine", "BODIES", broken="mine_starts", prompt=True, **FAIL),
     row("misread", "W5 a claim that outlives its connection is still obeyed", "STUCK", broken="no_session", net=1, every=1, **ONE),
     row("misread", "W6 settle fenced by (member, id) only", "P4", broken="no_n", net=1, release=1, **ONE, **T2),
     row("misread", "W7 the thread confirms, and a claim's reply of the old server starts", "BODIES", broken="thread_confirms no_grant_epoch settle_no_epoch", **ONE, **FAIL),
@@ -32,8 +34,8 @@ MUTANTS = [
     row("mutant", "no mine", "STUCK", broken="no_mine", net=1, every=1, **ONE),
     row("mutant", "mine only if a claim was in flight", "STUCK", broken="mine_lazy", workers=(0,), joins=1, **FAIL),
     row("mutant", "mine hands back what runs", "BACK", broken="mine_all", net=1, consumers=2, limits=(2,), **T2),
-    row("mutant", "no quarantine", "BODIES", broken="no_quarantine", **ONE, **FAIL),
-    row("mutant", "quarantine, but bodies not confirmed", "BODIES", broken="no_confirm", **ONE, **FAIL),
+    row("mutant", "no quarantine", "BODIES", broken="no_quarantine", prompt=True, **ONE, **FAIL),
+    row("mutant", "quarantine, but bodies not confirmed", "BODIES", broken="no_confirm", prompt=True, **ONE, **FAIL),
     row("mutant", "the thread's renewal extends in a new epoch", "BODIES", broken="thread_extends", **ONE, **FAIL),
     row("mutant", "lowering the limit takes tokens away", "BACK", broken="lower_kills", limit_changes=1, limits=(2,), limit_values=(1,), **T2),
     row("mutant", "member id re-used after SIGKILL", "STUCK", broken="same_id", crash=1, joins=3, every=1, **ONE),
@@ -60,6 +62,8 @@ MUTANTS = [
     row("mutant", "release sets no hint", "WORK", broken="no_hint=release", hint=True, release=1, **ONE, **T2),
     row("mutant", "expiry sets no hint", "WORK", broken="no_hint=expiry", hint=True, crash=1, **ONE, **T2),
     row("mutant", "promote sets no hint", "WORK", broken="no_hint=promote", hint=True, retry=True, **ONE, **T2),
+    row("mutant", "forgetting sets no hint", "WORK", broken="no_hint=forgot", hint=True, forget=1, forgets="group", **ONE, **T2),
+    row("mutant", "submit sets no hint", "WORK", broken="no_hint=submit", hint=True, preloaded=0, **ONE, **T2),
     row("mutant", "join sets no hint", "WORK", broken="no_hint=join", hint=True, **ONE, **T2),
     row("mutant", "submit does not ring", "RING", broken="no_ring=submit", every=999, **ONE, **BELL),
     row("mutant", "a settle without its own claim does not ring", "RING", broken="no_ring=settle", leave=1, every=999, **BELL),

@@ -19,7 +19,9 @@ class Row(NamedTuple):
     """Each how-manieth state is run to its end (liveness)."""
 
 
-def row(group: str, name: str, expect: str = HOLDS, *, every: int = 10, broken: str = "", **world: Any) -> Row:
+def row(
+    group: str, name: str, expect: str = HOLDS, *, every: int = 10, broken: str = "", **world: Any
+) -> Row:
     """A row; ``broken`` names fields of Broken, ``field`` or ``field=text``, with blanks between."""
     rules: dict[str, Any] = {}
     for word in broken.split():
@@ -53,8 +55,7 @@ CORRECT = [
         jobs=(0, 0, 0), **T2,
     ),
     row("forgetting", "restart or failover to a stale replica", **FAIL),
-    row("forgetting", "failover and retry, one job", retry=True, jobs=(0,), **FAIL),
-    row("forgetting", "failover and clock step, margin 2, one job", failover=1, jump=1, margin=2, jobs=(0,)),
+    row("forgetting", "failover and retry, renewals in time", retry=True, prompt=True, **FAIL),
     row("forgetting", "everything lost, quarantine on an absent clock", forget=1, **T2),
     row("forgetting", "members zset deleted, sentinel", forget=1, forgets="members", **T2),
     row("forgetting", "XGROUP DESTROY, one job", forget=1, forgets="group", jobs=(0,)),
@@ -69,6 +70,7 @@ CORRECT = [
         "going on", "an unlimited and a limited lane", joins=3, limits=(U, 1), jobs=(0, 1), consumers=2, keep=True,
         **T2,
     ),
+    row("going on", "the same, SIGSTOP, one job", joins=3, pause=1, jobs=(0,), **GOES_ON),
     row("going on", "on_lease_loss=cancel", joins=3, limits=(U,), **T2),
     row("going on", "cancel; lane gets a limit while it runs", limits=(U,), limit_changes=1, limit_values=(1,), **T2),
     row(
@@ -101,6 +103,11 @@ CORRECT = [
         "suspects", "two lanes, unlimited and limited", max_crashes=2, poison=(1,), jobs=(0, 1, 0), limits=(U, 1),
         consumers=3, **POISON,
     ),
+    row("suspects", "leave and release", max_crashes=2, poison=(0,), limits=(2,), consumers=2, leave=1, release=1, **POISON),
+    row(
+        "suspects", "one SIGKILL more: the exception", "INNOCENT", max_crashes=3, poison=(0,), limits=(2,), consumers=2,
+        crash=1, **POISON,
+    ),
     row("suspects", "with the bell and its poll", max_crashes=2, poison=(0,), limits=(2,), consumers=2, bell=1, poll=True, **POISON),
     row("bell", "limit 1", **BELL),
     row("bell", "three workers", workers=(0, 0, 0), joins=3, **BELL),
@@ -118,13 +125,17 @@ CORRECT = [
     row("bell", "lost replies", net=1, release=1, **BELL),
     row("bell", "XGROUP DESTROY, unlimited lane", bell=1, prompt=True, forget=1, forgets="group", limits=(U,), **T2),
     row("bell", "failover, unlimited lane", bell=1, prompt=True, limits=(U,), preloaded=1, **FAIL),
+    row("bell", "failover, limited lane", bell=1, prompt=True, **FAIL),
     row("bell", "SIGKILL and lost replies: the poll", crash=1, net=1, joins=3, poll=True, ttl=2, **BELL),
     row("hint", "SIGKILL", hint=True, crash=1, joins=3, **T2),
     row("hint", "XGROUP DESTROY, one job", hint=True, forget=1, forgets="group", jobs=(0,), **T2),
+    row("hint", "members zset deleted", hint=True, forget=1, forgets="members", **T2),
     row("hint", "two lanes, limits moved", hint=True, limits=(1, 1), jobs=(0, 1), limit_changes=1, **T2),
 ]  # fmt: skip
 
 FULL = [
+    row("forgetting", "failover and retry, one job", retry=True, jobs=(0,), **FAIL),
+    row("forgetting", "failover and clock step, margin 2, one job", failover=1, jump=1, margin=2, jobs=(0,)),
     row("lease", "SIGKILL, TTL 3", crash=1, joins=3),
     row("lease", "lost replies, TTL 3", net=1),
     row("lease", "lost replies and limbo, release", net=1, release=1, **T2),
@@ -146,7 +157,8 @@ FULL = [
     row("hungry", "SIGKILL, and all may stall", hungry=1, limits=(2,), consumers=2, jobs=(0, 0, 0), joins=3, crash=1, **T2),
     row("hungry", "limit moved", hungry=2, limits=(2,), consumers=2, jobs=(0, 0, 0), prompt=True, limit_changes=2),
     row("suspects", "two poisons among four", max_crashes=3, poison=(0, 2), jobs=(0, 0, 0, 0), limits=(4,), consumers=4, **POISON),
-    row("bell", "failover, limited lane, one job", bell=1, jobs=(0,), **FAIL),
+    row("bell", "failover and slow workers, one job", bell=1, jobs=(0,), **FAIL),
+    row("going on", "failover, ids given out again", workers=(0,), preloaded=0, joins=3, failover=1, **GOES_ON),
     row("bell", "leaving worker loses its connection", limits=(2,), consumers=2, net=1, leave=1, **BELL),
     row("bell", "bodies outlive the lease", limits=(1, U), jobs=(0, 1), keep=True, preloaded=0, joins=3, bell=1, **T2),
     row("bell", "limit 4, two consumers, four jobs", limits=(4,), consumers=2, jobs=(0, 0, 0, 0), **BELL),

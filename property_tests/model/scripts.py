@@ -87,7 +87,9 @@ def _settle_one(c: World, s: Server, now: int, member: int, x: Held) -> tuple[Se
     return s, OK, bad
 
 
-def settle(c: World, s: Server, now: int, member: int, ended: tuple[Held, ...], alone: bool, pool: int) -> Settled:
+def settle(
+    c: World, s: Server, now: int, member: int, ended: tuple[Held, ...], alone: bool, pool: int
+) -> Settled:
     """Owner and n decide; liveness is not asked. It rings only if no claim of its own follows (``alone``), or on release."""
     answers: list[tuple[int, int, int, str]] = []
     bad = None
@@ -113,7 +115,9 @@ def renew(c: World, s: Server, now: int, member: int, epoch: int) -> tuple[Serve
     return s._replace(members=members), OK if epoch == now or b.thread_extends else EPOCH
 
 
-def confirm(c: World, s: Server, member: int, known: tuple[Held, ...]) -> tuple[Server, str, tuple[tuple[int, int, int], ...]]:
+def confirm(
+    c: World, s: Server, member: int, known: tuple[Held, ...]
+) -> tuple[Server, str, tuple[tuple[int, int, int], ...]]:
     """Extends; confirmed = pending now with owner m and counter n. Nothing is claimed, added or forced."""
     me = find(s.members, member)
     if me is None:
@@ -142,14 +146,18 @@ def mine(
     return hand_back(c, s, unknown, "mine", me.pool), OK, ()
 
 
-def join(c: World, s: Server, member: int, pool: int, old: tuple[int, ...], keep: tuple[Held, ...]) -> tuple[Server, Keys]:
+def join(
+    c: World, s: Server, member: int, pool: int, old: tuple[int, ...], keep: tuple[Held, ...]
+) -> tuple[Server, Keys]:
     """A new member. What the old ids still own and ``keep`` names (entry and n) moves to it; their rest is handed back."""
     b = c.broken
     entries: list[Entry] = []
     back: list[Entry] = []
     kept: list[tuple[int, int]] = []
     for e in s.entries:
-        named = next((x for x in keep if x.id == e.id and (x.n == e.n or b.keep_no_n or b.keep_no_owner)), None)
+        named = next(
+            (x for x in keep if x.id == e.id and (x.n == e.n or b.keep_no_n or b.keep_no_owner)), None
+        )
         refused = b.join_hands_back_all or (b.keep_by_class and s.limits[c.jobs[e.job]] < UNLIMITED)
         owned = e.owner in old or (b.keep_no_owner and e.owner not in (BACKLOG, HANDED_BACK))
         if named and owned and not refused:
@@ -189,7 +197,9 @@ def set_limit(c: World, s: Server, lane: int, limit: int) -> Server:
     """A number in a hash; never touches tokens. Raising it rings."""
     entries = s.entries
     if c.broken.lower_kills:
-        over = [e.id for e in entries if e.owner not in (BACKLOG, HANDED_BACK, ACKED) and c.jobs[e.job] == lane]
+        over = [
+            e.id for e in entries if e.owner not in (BACKLOG, HANDED_BACK, ACKED) and c.jobs[e.job] == lane
+        ]
         entries = tuple(e._replace(owner=HANDED_BACK) if e.id in over[limit:] else e for e in entries)
     raised = limit > s.limits[lane]
     s = s._replace(entries=entries, limits=s.limits[:lane] + (limit,) + s.limits[lane + 1 :])

@@ -100,7 +100,9 @@ def handed_back(c: World, state: State) -> str | None:
     back = {(e.id, e.n) for e in state.server.entries if e.owner == HANDED_BACK}
     if back and not state.env.epoch:
         for w in state.workers:
-            if (w.deadline or not c.pause) and any(x.phase == RUNNING and (x.id, x.n) in back for x in w.held):
+            if (w.deadline or not c.pause) and any(
+                x.phase == RUNNING and (x.id, x.n) in back for x in w.held
+            ):
                 return "BACK an entry was handed back while its body runs"
     return None
 
@@ -138,7 +140,9 @@ def will_claim(c: World, w: Worker) -> bool:
         return (w.status == UP and free(c, w) > 0) or not c.broken.full_eats
     if w.mine or w.exchange.stage == SETTLED or any(x.phase in ENDED for x in w.held):
         return True
-    idle = w.exchange.stage == NOTHING or (w.exchange.stage == ANSWERED and w.exchange.status not in ("OK", "LOST"))
+    idle = w.exchange.stage == NOTHING or (
+        w.exchange.stage == ANSWERED and w.exchange.status not in ("OK", "LOST")
+    )
     return w.status == UP and w.bell == AWAKE and free(c, w) > 0 and idle
 
 

@@ -5,7 +5,7 @@ All times are *remaining* ticks, so nothing grows with time and a run that is no
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from property_tests.model.world import World
 
@@ -176,8 +176,8 @@ class State(NamedTuple):
     env: Env
 
 
-Label = tuple[object, ...]
-"""What happened: a kind and details, made into text only for traces."""
+Label = tuple[Any, ...]
+"""What happened: a kind (text), then details of any sort, made into text only for traces."""
 
 NO_RENEWAL = Renewal(-1, "", 0, ())
 NO_EXCHANGE = Exchange(NOTHING, 0, 0, (), "", 0, (), False, False)
@@ -194,7 +194,9 @@ def initial(c: World) -> State:
     pre = min(c.preloaded, n)
     entries = tuple(Entry(j + 1, j, BACKLOG, 0, 0) for j in range(pre))
     bits = (1 << len(c.limits)) - 1 if c.hint else 0
-    server = Server(entries, 0, (1 << pre) - 1, (0,) * n, 0, (), 0, pre, c.limits, (), (0,) * len(c.bells), bits)
+    server = Server(
+        entries, 0, (1 << pre) - 1, (0,) * n, 0, (), 0, pre, c.limits, (), (0,) * len(c.bells), bits
+    )
     budget = Budget(
         c.crash, c.net, c.pause, c.failover, c.joins, c.limit_changes, c.leave, c.release, c.jump, c.forget
     )

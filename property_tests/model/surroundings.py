@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from property_tests.model.claim import claim, claimable, ring
+from property_tests.model.claim import claim, claimable, hinted
 from property_tests.model.scripts import add, expire, mine, renew, set_limit, settle
 from property_tests.model.state import (
     ANSWERED,
@@ -12,7 +12,6 @@ from property_tests.model.state import (
     BACKLOG,
     BLOCKED,
     DRAINING,
-    EPOCH,
     NO_EXCHANGE,
     NOTHING,
     PAUSED,
@@ -35,19 +34,20 @@ def limbo(mv: Moves) -> None:
     for k, z in enumerate(env.limbo):
         rest = env._replace(limbo=env.limbo[:k] + env.limbo[k + 1 :])
         pool = next((x.pool for x in mv.server.members if x.id == z.member), 0)
-        bad = None
+        said: object
+        bad: str | None = None
         if z.kind == "claim":
             claimed = claim(c, mv.server, env.epoch, z.member, z.session, z.epoch, z.room, pool)
-            server, what, bad = claimed.server, claimed.grants or claimed.status, claimed.bad
+            server, said, bad = claimed.server, claimed.grants or claimed.status, claimed.bad
             rest = rest._replace(adopted=rest.adopted | claimed.adopted)
         elif z.kind == "settle":
-            server, what, bad = settle(c, mv.server, env.epoch, z.member, z.items, True, pool)
+            server, said, bad = settle(c, mv.server, env.epoch, z.member, z.items, False, pool)
         elif z.kind == "renew":
-            server, what = renew(c, mv.server, env.epoch, z.member, z.epoch)
+            server, said = renew(c, mv.server, env.epoch, z.member, z.epoch)
         else:
             known = tuple((x.id, x.n) for x in z.items)
-            server, what, _ = mine(c, mv.server, env.epoch, z.member, z.session, z.epoch, known)
-        mv.add(("limbo executes", z.kind, z.member, what), server=server, env=rest, bad=bad)
+            server, said, _ = mine(c, mv.server, env.epoch, z.member, z.session, z.epoch, known)
+        mv.add(("limbo executes", z.kind, z.member, said), server=server, env=rest, bad=bad)
 
 
 def producers(mv: Moves) -> None:
@@ -111,12 +111,13 @@ def forget(mv: Moves) -> None:
     after = mv.spend("forget")
     epoch = env.epoch + (not c.broken.virgin)
     quarantine = s.quarantine if c.broken.virgin else c.silence
+    everywhere = (1 << len(c.limits)) - 1
     if c.forgets == "members":  # the sentinel in it tells; with `virgin` there is none
-        server = s._replace(members=(), quarantine=quarantine)
+        server = hinted(c, s._replace(members=(), quarantine=quarantine), "forgot", everywhere)
         mv.add(("DEL members",), server=server, env=after._replace(epoch=epoch))
     elif c.forgets == "group":  # pending lists are lost and entries are read again; connections stay
         entries = tuple(e._replace(owner=BACKLOG, n=0) for e in s.entries)
-        server = s._replace(entries=entries, quarantine=quarantine, ready=(1 << len(c.limits)) - 1 if c.hint else 0)
+        server = hinted(c, s._replace(entries=entries, quarantine=quarantine), "forgot", everywhere)
         mv.add(("XGROUP DESTROY",), server=server, env=after._replace(epoch=epoch))
     else:
         n = len(c.jobs)
@@ -132,14 +133,16 @@ def time(mv: Moves) -> None:
     c, s, env = mv.c, mv.server, mv.env
     if not mv.may_tick:
         return
-    alive = {w.member for w in mv.workers if w.status in MEMBER} if c.prompt else set[int]()
+    alive: set[int] = set()
+    if c.prompt:
+        alive = {w.member for w in mv.workers if w.status in MEMBER and w.epoch == env.epoch}
     server = expire(c, s, 1, alive)
     # the end of a quarantine is known from the claim's reply: a timer
     woken = bool(c.bell and (c.poll or (s.quarantine and not server.quarantine)))
     known = {x.id for x in server.members} | {e.owner for e in server.entries}
     if env.replica:
         known |= {x.id for x in env.replica.members} | {e.owner for e in env.replica.entries}
-    age = ager(c, woken, known)
+    age = ager(c, woken, known, alive)
     after = env
     if env.withheld:
         going_on = any(claimable(c, server, lane) for lane in c.lanes)
@@ -149,7 +152,7 @@ def time(mv: Moves) -> None:
         mv.found.append((("tick",), state, None))
 
 
-def ager(c: World, woken: bool, known: set[int]) -> Callable[[Worker], Worker]:
+def ager(c: World, woken: bool, known: set[int], renewed: set[int]) -> Callable[[Worker], Worker]:
     """What a tick does to a worker. Old ids that mean nothing to any server are forgotten: one state instead of many."""
     cap = c.ttl + 1
 
@@ -164,9 +167,7 @@ def ager(c: World, woken: bool, known: set[int]) -> Callable[[Worker], Worker]:
         bell = BLOCKED if w.bell == PAUSED else w.bell
         if woken and bell == BLOCKED:
             bell = AWAKE
-        deadline = w.deadline if c.prompt else max(0, w.deadline - 1)
+        deadline = w.deadline if w.member in renewed else max(0, w.deadline - 1)
         return w._replace(deadline=deadline, renewal=renewal, exchange=x, bell=bell)
 
     return age
-
-

@@ -14,7 +14,6 @@ from property_tests.model.state import (
     KNOWN,
     LEFT,
     LOST,
-    NO_EXCHANGE,
     NO_RENEWAL,
     NOTHING,
     OUT,
@@ -129,7 +128,7 @@ def retired(c: World, w: Worker) -> Worker:
         kept = tuple(
             x
             for x in w.held
-            if x.phase not in (KNOWN,) and (c.limits[c.jobs[x.job]] >= UNLIMITED or c.broken.keep_limited)
+            if x.phase != KNOWN and (c.limits[c.jobs[x.job]] >= UNLIMITED or c.broken.keep_limited)
         )
     gone = absent(w.pool, OUT, kept, tuple(sorted((*w.old, w.member))))
     late = c.broken.late_start and w.exchange.stage == ANSWERED
@@ -149,7 +148,9 @@ def outside(mv: Moves, i: int, w: Worker) -> None:
     server, kept = join(c, mv.server, m, w.pool, w.old, w.held)
     held = tuple(sorted(x._replace(epoch=env.epoch) for x in w.held if (x.id, x.n) in kept))
     bad = None
-    if not env.epoch and any(x.phase == RUNNING and x not in held and not env.adopted >> x.job & 1 for x in w.held):
+    if not env.epoch and any(
+        x.phase == RUNNING and x not in held and not env.adopted >> x.job & 1 for x in w.held
+    ):
         bad = "DROPPED a body that went on lost its entry, though nobody had adopted it"
     new = Worker(
         w.pool, UP, m, c.fresh_deadline, env.epoch, 0, False, False, held, NO_RENEWAL, w.exchange, AWAKE, ()
@@ -201,17 +202,22 @@ def faults(mv: Moves, i: int, w: Worker) -> None:
         mv.add(("SIGSTOP", w.member), i, w._replace(status=STOPPED), env=mv.spend("pause"))
 
 
+def deadline(mv: Moves, i: int, w: Worker) -> None:
+    """The watchdog: no tick passes while bodies that must be out are not."""
+    if w.deadline > mv.c.off or mv.c.broken.no_watchdog:
+        return
+    kind = "deadline overdue" if w.deadline < mv.c.off else "deadline reached"
+    mv.add((kind, w.member, "retires"), i, retired(mv.c, w))
+    if w.deadline <= 1:
+        mv.may_tick = False
+
+
 def lease(mv: Moves, i: int, w: Worker) -> None:
-    """The thread: the deadline and the renewal. It tells the loop of another epoch and extends nothing (R3)."""
-    c, b = mv.c, mv.c.broken
-    if w.deadline <= c.off and not b.no_watchdog:
-        kind = "deadline overdue" if w.deadline < c.off else "deadline reached"
-        mv.add((kind, w.member, "retires"), i, retired(c, w))
-        if w.deadline <= 1:
-            mv.may_tick = False
+    """The thread renews. It tells the loop of another epoch and extends nothing then (R3)."""
+    c = mv.c
     if w.renewal.age >= 0:
         renewed(mv, i, w)
-    elif w.confirm and b.thread_confirms:
+    elif w.confirm and c.broken.thread_confirms:
         server, status, ids = confirm(c, mv.server, w.member, w.held)
         sent = w._replace(renewal=Renewal(0, status, mv.env.epoch, ids))
         mv.add(("thread confirms", w.member, status, ids), i, sent, server)
@@ -246,7 +252,9 @@ def in_epoch(c: World, w: Worker, epoch: int, ids: tuple[tuple[int, int, int], .
     held = tuple(x._replace(epoch=epoch) for x in w.held if x.epoch == epoch or (x.id, x.job, x.n) in ids)
     mine = w.mine or not (b.no_mine or b.mine_lazy or b.mine_early)
     deadline = extended(c, w, age)
-    return w._replace(held=tuple(sorted(held)), epoch=epoch, confirm=False, mine=mine, deadline=deadline, bell=AWAKE)
+    return w._replace(
+        held=tuple(sorted(held)), epoch=epoch, confirm=False, mine=mine, deadline=deadline, bell=AWAKE
+    )
 
 
 def extended(c: World, w: Worker, age: int) -> int:
@@ -265,5 +273,3 @@ def ending(mv: Moves, i: int, w: Worker) -> None:
         mv.add(("leave", w.member), i, absent(w.pool, LEFT), leave(c, mv.server, w.member, w.pool))
     if c.broken.leave_running and budget.leave and w.exchange.stage == NOTHING:
         mv.add(("leave", w.member), i, w, leave(c, mv.server, w.member, w.pool), mv.spend("leave"))
-
-

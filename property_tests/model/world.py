@@ -39,7 +39,9 @@ class Broken:
     epoch_extends: bool = False  # harmless variant: the server's side only
     no_confirm: bool = False  # everything known gets the new epoch
     no_grant_epoch: bool = False  # the worker does not compare a grant's epoch
-    thread_confirms: bool = False  # W7, W8: the thread confirms, while a claim's reply may be in the loop's buffer
+    thread_confirms: bool = (
+        False  # W7, W8: the thread confirms, while a claim's reply may be in the loop's buffer
+    )
     mine_early: bool = False  # W8: mine does not compare the epoch
     mine_starts: bool = False  # W4
     mine_all: bool = False
@@ -113,7 +115,7 @@ class World:
     poll: bool = False
     """With each tick blocked workers claim by the safety poll; rings may get lost then."""
     prompt: bool = False
-    """Every live worker renews in time; nothing is sent for it, and only the dead expire."""
+    """Every live worker of the server's epoch renews in time: nothing is sent for it, and only others' leases run out."""
     crash: int = 0
     net: int = 0
     pause: int = 0
@@ -131,31 +133,20 @@ class World:
     """A claim that grants may leave nothing above the limit of *now*."""
     broken: Broken = Broken()
 
-    lanes: range = attrs.field(init=False)
-    bells: tuple[tuple[int, ...], ...] = attrs.field(init=False)
+    lanes: range = attrs.field(
+        init=False, default=attrs.Factory(lambda w: range(len(w.limits)), takes_self=True)
+    )
+    bells: tuple[tuple[int, ...], ...] = attrs.field(
+        init=False, default=attrs.Factory(lambda w: w.pools or (tuple(w.lanes),), takes_self=True)
+    )
     """Pools, filled in."""
-    off: int = attrs.field(init=False)
+    off: int = attrs.field(init=False, default=attrs.Factory(lambda w: w.unwind + 1, takes_self=True))
     """Worker deadlines are stored plus this: ``<= off`` is passed, ``<= 1`` bodies must be out, 0 is stale."""
-    fresh_deadline: int = attrs.field(init=False)
-    silence: int = attrs.field(init=False)
+    fresh_deadline: int = attrs.field(
+        init=False, default=attrs.Factory(lambda w: w.ttl - w.margin + w.off, takes_self=True)
+    )
+    silence: int = attrs.field(
+        init=False,
+        default=attrs.Factory(lambda w: w.ttl if w.quarantine < 0 else w.quarantine, takes_self=True),
+    )
     """Quarantine in ticks."""
-
-    @lanes.default
-    def _lanes(self) -> range:
-        return range(len(self.limits))
-
-    @bells.default
-    def _bells(self) -> tuple[tuple[int, ...], ...]:
-        return self.pools or (tuple(range(len(self.limits))),)
-
-    @off.default
-    def _off(self) -> int:
-        return self.unwind + 1
-
-    @fresh_deadline.default
-    def _fresh_deadline(self) -> int:
-        return self.ttl - self.margin + self.off
-
-    @silence.default
-    def _silence(self) -> int:
-        return self.ttl if self.quarantine < 0 else self.quarantine

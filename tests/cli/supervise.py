@@ -42,7 +42,7 @@ def main(options: dict[str, Any]) -> int:
             health_port=options.get("health_port"),
             command=(sys.executable, "-m", "tests.cli.stand_in", options["witness"]),
         )
-        sys.stdout.write(json.dumps({"port": made.probes.port}) + "\n")
+        sys.stdout.write(json.dumps({"port": made.probes.port, "run_dir": str(run_dir.path)}) + "\n")
         sys.stdout.flush()
         return made.run()
 

@@ -244,9 +244,9 @@ def test_embedded(run_app: Callable[..., Running], stage: Stage, tmp_path: Path)
     ]
 
     def both_seen() -> bool:
-        return (tmp_path / "redis").exists() and subprocess.run(
-            command, env=env, capture_output=True, check=False
-        ).returncode == 0
+        if not (tmp_path / "redis").exists():
+            return False
+        return subprocess.run(command, env=env, capture_output=True, check=False).returncode == 0
 
     eventually(both_seen, 40)
     one.process.send_signal(signal.SIGTERM)

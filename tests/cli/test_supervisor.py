@@ -95,8 +95,7 @@ def supervise(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
         )
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
-        run_dir = tmp_path / f"flowq-{os.getuid()}" / str(process.pid)
-        started.append(Supervised(process, witness, run_dir, said["port"]))
+        started.append(Supervised(process, witness, Path(said["run_dir"]), said["port"]))
         return started[-1]
 
     yield start

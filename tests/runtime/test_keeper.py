@@ -64,11 +64,11 @@ async def test_the_keepers_thread_ends_with_the_worker(stage: Stage) -> None:
     @app.task
     async def job() -> None: ...
 
-    before = {thread.name for thread in threading.enumerate()}
+    before = set(threading.enumerate())
     worker = await stage.start(app)
-    assert "flowq keeper" in {thread.name for thread in threading.enumerate()} - before
+    (keeper,) = [t for t in threading.enumerate() if t not in before and t.name == "flowq keeper"]
     await worker.drain()
-    await eventually(lambda: {thread.name for thread in threading.enumerate()} <= before)
+    await eventually(lambda: not keeper.is_alive())
 
 
 async def test_a_keeper_that_fails_takes_the_worker_along(stage: Stage) -> None:

@@ -243,6 +243,38 @@ async def test_a_body_that_ignores_its_cancel_is_reported_and_not_doubled_here(s
     assert diary.most["stubborn"] == 1
 
 
+async def test_a_body_may_use_the_margin_to_leave(stage: Stage) -> None:
+    """The worker joins again, and so hands the job back, only when its body has left: nobody starts a second one beside it."""
+    diary = Diary()
+
+    def build_slow_to_leave() -> StageApp:
+        app = stage.app()
+
+        @app.task(limit=1, retries=0)
+        async def slow_to_leave() -> str:
+            try:
+                return await diary.body("slow", 20)
+            finally:
+                diary.running["slow"] += 1
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(1.2)
+                diary.running["slow"] -= 1
+
+        return app
+
+    apps = [build_slow_to_leave() for _ in range(2)]
+    workers = [await stage.start(app, concurrency=1) for app in apps]
+    client = build_slow_to_leave()
+    async with client:
+        job = await client.ref("slow_to_leave").enqueue()
+        await eventually(lambda: any(worker.stats().running for worker in workers))
+        (holder,) = [i for i, worker in enumerate(workers) if worker.stats().running]
+        apps[holder].lines[-1].cut(6.8)
+        assert await job.result(timeout=200) == "slow done"
+    assert diary.of("slow") == ["began", "lease_lost", "began", "ended"]
+    assert diary.most["slow"] == 1
+
+
 async def test_a_fleet_with_another_ttl_refuses_the_worker(stage: Stage) -> None:
     """The error names both values; it comes out of ``run`` as one plain error."""
     diary = Diary()

@@ -11,6 +11,7 @@ import pytest
 
 import flowq
 from flowq import JobStatus
+from flowq._model import Claimed, Delivery, Status
 from flowq.testing.faults import Dice, DropReply, DropRequest, Fault, Late, Outage, Script
 from tests.runtime.conftest import Stage, StageApp, eventually, virtually
 from tests.runtime.test_lease import Diary
@@ -110,6 +111,25 @@ async def test_after_a_failover_to_a_stale_replica_unconfirmed_bodies_are_cancel
 
 async def worker_is_settled(worker: flowq.Worker) -> None:
     await eventually(lambda: worker.stats().turns > 0)
+
+
+async def test_a_grant_of_another_epoch_starts_nothing(stage: Stage) -> None:
+    """The worker's own check, whatever the server says: it confirms and hands back instead."""
+    app = stage.app()
+
+    @app.task
+    async def job() -> None: ...
+
+    async with app:
+        worker = await stage.start(app)
+        await worker_is_settled(worker)
+        crew = worker._crew
+        grant = Delivery("job", "1-1", 1, "another", 10**18, 0, b'{"v":1,"task":"job"}')
+        crew.exchange._apply_claimed(Claimed(Status.OK, "another", [grant]))
+        assert not crew.floor.ready
+        assert not crew.floor.known
+        assert crew.member.must_confirm
+        await eventually(lambda: not crew.member.must_confirm)
 
 
 async def test_an_emptied_server_is_served_again(stage: Stage) -> None:

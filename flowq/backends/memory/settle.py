@@ -31,7 +31,7 @@ def _settle_one(state: State, member: str, ended: Ended) -> Refusal | None:
     lane = state.lanes.get(delivery.lane)
     if lane is None or delivery.entry not in lane.pending:
         return Refusal.GONE
-    if delivery.epoch != state.epoch or not owns(lane, delivery, member):
+    if not owns(lane, delivery, member):
         return Refusal.FENCED
     match ended.outcome:
         case Released():

@@ -136,6 +136,8 @@ class Pipeline:
         reason = call.unanswered or f"{self._where} did not answer within {timeout:g} s"
         if call.written:
             raise OutcomeUnknown(f"{reason}; the request had been sent and may have been executed")
+        if call.unanswered is None and self.state != "up":
+            raise self._unavailable()
         raise Unavailable(f"{reason}; the request had not been sent")
 
     def _unavailable(self) -> Unavailable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from flowq.backends.redis.channel import Channel
     from flowq.backends.redis.keys import Keys
     from flowq.backends.redis.listener import Listener
+    from flowq.backends.redis.script import Script
+
+PATIENCE = 5.0
+"""Seconds for which a question waits for a server that is away; as long as an enqueue does by default."""
 
 _decode = msgspec.json.Decoder(Record).decode
 
@@ -38,30 +42,44 @@ class RedisResults:
         if timeout is not None and timeout <= 0:
             return await self._look(job_id, "")
         self._listener.subscribe(self._own, self._told)
-        reached = False
+        patience: float | None = PATIENCE
         with anyio.fail_after(timeout):
             while True:
                 event = anyio.Event()
                 self._waiting.setdefault(job_id, []).append(event)
                 try:
-                    reply = await self._channel.evalsha(
-                        scripts.WAIT, self._clock, [job_id, self._own], wait=reached
-                    )
-                    reached = True
+                    reply = await self._ask(scripts.WAIT, [job_id, self._own], patience)
+                    # it has been there: an outage from now on is part of the waiting
+                    patience = None
                     if reply[0] != b"waiting":
                         return _decode(reply[1]) if reply[0] == b"record" else None
                     await event.wait()
-                except OutcomeUnknown:
-                    # an outage that begins while somebody waits is part of the waiting
-                    reached = True
                 finally:
                     await self._forget(job_id, event)
 
     async def _look(self, job_id: str, channel: str) -> Record | None:
-        reply = await self._channel.evalsha(scripts.WAIT, self._clock, [job_id, channel])
+        reply = await self._ask(scripts.WAIT, [job_id, channel])
         if reply[0] == b"waiting":
             raise TimeoutError(f"job {job_id} has not ended")
         return _decode(reply[1]) if reply[0] == b"record" else None
+
+    async def _ask(self, script: Script, args: scripts.Args, patience: float | None = PATIENCE) -> Any:
+        """Run a script that may be run twice; a connection that is being made anew is waited for.
+
+        Args:
+            patience: seconds; None: for ever.
+
+        Raises:
+            Unavailable, OutcomeUnknown: the server could not be reached for so long. Else as the server answers.
+        """
+        end = None if patience is None else anyio.current_time() + patience
+        while True:
+            left = None if end is None else max(0.0, end - anyio.current_time())
+            try:
+                return await self._channel.evalsha(script, self._clock, args, wait=True, timeout=left)
+            except OutcomeUnknown:
+                if end is not None and anyio.current_time() >= end:
+                    raise
 
     async def _forget(self, job_id: str, event: anyio.Event) -> None:
         """Nobody of this process waits for the job any more: take the channel off it, if there is time."""
@@ -89,7 +107,7 @@ class RedisResults:
                 event.set()
 
     async def status(self, job_id: str) -> JobStatus:
-        reply: bytes = await self._channel.evalsha(scripts.STATUS, self._clock, [job_id])
+        reply: bytes = await self._ask(scripts.STATUS, [job_id])
         if not reply:
             return JobStatus.UNKNOWN
         if reply.startswith(b"{"):
@@ -97,5 +115,5 @@ class RedisResults:
         return JobStatus(reply.decode())
 
     async def cancel(self, job_id: str, reason: str, record: bytes, ttl_ms: int) -> CancelAnswer:
-        reply = await self._channel.evalsha(scripts.CANCEL, self._clock, [job_id, reason, record, ttl_ms])
+        reply: bytes = await self._ask(scripts.CANCEL, [job_id, reason, record, ttl_ms])
         return CancelAnswer(reply.decode())

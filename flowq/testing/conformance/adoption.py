@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from flowq._model import Delivery, JobStatus
+from flowq.testing.conformance.actor import Actor
 from flowq.testing.conformance.jobs import done, job_id, policy, released
-from flowq.testing.conformance.stage import Actor, Clauses, Stage
+from flowq.testing.conformance.stage import Clauses, Stage
 
 clause = Clauses()
 CHECKS = clause.checks

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from flowq.testing.conformance.actor import Actor
 from flowq.testing.conformance.jobs import again, done, job_id
-from flowq.testing.conformance.stage import Actor, Clauses, Stage
+from flowq.testing.conformance.stage import Clauses, Stage
 
 clause = Clauses()
 CHECKS = clause.checks
