@@ -6,6 +6,7 @@ submits does not pay for it.
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ from flowq._sync import SyncJob, SyncProducer
 from flowq._task import AsyncTask, Bound, SyncTask, Task
 
 if TYPE_CHECKING:
+    from flowq import testing
     from flowq._runtime.worker import Worker, open_worker, run
 
     __version__: str
@@ -113,6 +115,7 @@ __all__ = [
     "current_job",
     "open_worker",
     "run",
+    "testing",
 ]
 
 
@@ -121,6 +124,8 @@ def __getattr__(name: str) -> Any:
         from flowq._runtime import worker
 
         return getattr(worker, name)
+    if name == "testing":
+        return import_module("flowq.testing")
     if name == "__version__":
         try:
             return version("trio-flowq")

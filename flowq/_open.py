@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +56,17 @@ class Places:
     def __init__(self, name: str) -> None:
         self._name = name
         self._memory: MemoryServer | None = None
+        self._diversion: MemoryServer | None = None
         self._created_empty = False
+
+    @contextmanager
+    def diverted(self, server: MemoryServer) -> Generator[None]:
+        """Until the block ends, whoever opens the place gets a client of this server, whatever the URL: see ``flowq.testing``."""
+        before, self._diversion = self._diversion, server
+        try:
+            yield
+        finally:
+            self._diversion = before
 
     def opener(self, url: str | None, namespace: str | None) -> OpenBackend:
         """What opens one client of the place.
@@ -64,6 +74,10 @@ class Places:
         Raises:
             NoServer, BadURL: see ``scheme_of``. InvalidName: the namespace.
         """
+        if self._diversion is not None:
+            from flowq.backends.memory import open_memory
+
+            return partial(open_memory, self._diversion)
         scheme = scheme_of(url)
         assert url is not None
         if scheme == "memory":
@@ -90,6 +104,8 @@ class Places:
         Raises:
             NoServer, BadURL: see ``scheme_of``. InvalidName: the namespace.
         """
+        if self._diversion is not None:
+            return ThroughLoop(session)
         scheme = scheme_of(url)
         assert url is not None
         if scheme == "memory":

@@ -49,7 +49,7 @@ class Session:
         self._scope = anyio.CancelScope()
         self._backend: Backend | None = None
         self._producer: Producer | None = None
-        _spawn(self._run, f"flowq connection of {app}")
+        spawn_apart(self._run, f"flowq connection of {app}")
 
     @property
     def backend(self) -> Backend:
@@ -214,7 +214,7 @@ def _nothing() -> None:
     pass
 
 
-def _spawn(run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+def spawn_apart(run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
     """Start a task that is nobody's child, in a clean context: a caller's context variables are not the connection's."""
     if isinstance(current_token().native_token, trio.lowlevel.TrioToken):
         trio.lowlevel.spawn_system_task(run, name=name)

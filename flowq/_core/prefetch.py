@@ -22,7 +22,7 @@ little off does not carry jobs to and fro."""
 REST = 1.0
 """Seconds for which nothing of a lane is taken ahead after a guess that was wrong."""
 MOST_AHEAD = 400
-"""Deliveries ahead in all: what goes with one settle (500), less what may be running."""
+"""Deliveries ahead in all, or one for each consumer: about what goes with one settle (500)."""
 SMOOTHING = 0.3
 """Weight of the newest sample in the running average."""
 OVERDUE = 2.0
@@ -117,9 +117,9 @@ def share_ahead(averages: dict[str, float], outlook: Outlook, load: Load) -> dic
     queued = max(0, load.running + load.waiting - load.consumers)
     shares: dict[str, int] = {}
     for name, seconds in averages.items():
-        starts = MOST_AHEAD
+        starts = most = max(MOST_AHEAD, load.consumers)
         if seconds > 0:
-            starts = min(MOST_AHEAD, outlook.ending + int((outlook.slack + HORIZON) / seconds))
+            starts = min(most, outlook.ending + int((outlook.slack + HORIZON) / seconds))
         ahead = starts // len(averages) - queued
         if ahead > 0:
             shares[name] = ahead

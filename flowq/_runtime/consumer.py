@@ -145,7 +145,9 @@ class Consumer:
                     self._note_taint(lane, is_astray, stand)
                     return
                 if now >= floor.slice_end:
-                    floor.slice_end = now + floor.slice  # one gives way for all: who resumes in this very step goes on
+                    floor.slice_end = (
+                        now + floor.slice
+                    )  # one gives way for all: who resumes in this very step goes on
                     await anyio.lowlevel.checkpoint()
                     now = now_()
                     floor.slice_end = now + floor.slice

@@ -91,6 +91,7 @@ class Keeper:
         self._publisher.publish(math.inf if lease is NO_LEASE else lease.kill_at, bodies)
 
     def start_thread(self) -> None:
+        self.pulse = self._now()  # the start may have waited long for the server
         threading.Thread(target=self._run, name="flowq keeper", daemon=True).start()
 
     async def run_as_task(self) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 
 import anyio
 from anyio.abc import TaskGroup
 
+from flowq._errors import ServerError
 from flowq._runtime.assembly import Crew
 from flowq._runtime.consumer import Consumer
 from flowq._runtime.nursery import guarded, open_nursery
@@ -174,8 +176,15 @@ class Shift:
         crew = self._crew
         crew.intake.is_open = False
         patience = CLOSING_DRAINED if self._is_over and not self._is_cut else CLOSING
-        with anyio.move_on_after(patience, shield=True):
+        left = False
+        with anyio.move_on_after(patience, shield=True), suppress(ServerError):
             crew.floor.release_ready()
             crew.exchange.finish()
             await crew.exchange.ended.wait()
             await crew.backend.fleet.leave(crew.member.standing)
+            left = True
+        if not left:
+            crew.floor.events.say(
+                logging.WARNING, "worker.not_left", "the server did not answer at the end: others take over %d jobs when the lease is "
+                "over", len(crew.floor.known), known=len(crew.floor.known),
+            )  # fmt: skip

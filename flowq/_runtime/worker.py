@@ -210,7 +210,9 @@ async def _say_warnings(crew: Crew) -> None:
         for warning in await crew.backend.warnings():
             crew.floor.events.say(logging.WARNING, "server.unfit", "%s", warning)
     except ServerError as exc:
-        crew.floor.events.say(logging.DEBUG, "server.unknown", "how the server is set up was not asked: %s", exc)
+        crew.floor.events.say(
+            logging.DEBUG, "server.unknown", "how the server is set up was not asked: %s", exc
+        )
 
 
 async def _heed_signals(shift: Shift) -> None:

@@ -31,10 +31,11 @@ _EPOCH_IN_MEMBER = (
     Patch("member.py", "if held.delivery.epoch == self.epoch and now < self.deadline:", "if now < self.deadline:"),
 )
 _BLOCK_USED = "  local used = pending(lane)\n  if not used then return false end\n"
+_TAKE = "local take, capped = limit and math.min(most, limit - used) or most, false"
 _ADOPT_BOUND = "local can = limit and math.min(most, limit - (used - dead)) or most"
 
 LIMITS = (
-    _mutant("no limit", "P2", "claim.lua", ("local force = redis.call('HMGET', P .. 'limits', unpack(ready))", "local force = {}")),
+    _mutant("no limit", "P2", "claim.lua", (_TAKE, "local take, capped = most, false")),
     _mutant(
         *("own pending only", "LEASE §3", "claim.lua"),
         (
@@ -60,7 +61,7 @@ QUARANTINE = (
         *("quarantine blocks new entries only", "W3", "claim.lua"),
         ("  if limit and c.l < c.q then return true end\n", ""),
         (
-            "local take, capped = limit and math.min(most, limit - used) or most, false",
+            _TAKE,
             "local take, capped = limit and (c.l < c.q and 0 or math.min(most, limit - used)) or most, false",
         ),
     ),

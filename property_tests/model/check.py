@@ -67,8 +67,8 @@ RANK = {
     for rank, kind in enumerate(
         (
             "SIGCONT", "limbo executes", "deadline overdue", "renew refused", "claim refused", "confirm refused",
-            "mine refused", "renew reply", "confirm reply", "confirm", "mine", "reply", "renew", "retry part 2",
-            "claim after settle", "settle", "unstarted is released", "leave", "body ends", "body kills its worker",
+            "mine refused", "settle late", "renew reply", "confirm reply", "claim after settle", "reply", "confirm", "mine",
+            "thread confirms", "renew", "retry part 2", "settle", "unstarted is released", "leave", "body ends", "body kills its worker",
             "body starts", "stops reading the bell", "claim passes the ring on", "claim", "ring wakes", "join",
             "promote", "promote part 2", "promote part 1", "submit", "deadline reached", "tick",
         )

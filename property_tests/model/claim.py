@@ -76,14 +76,26 @@ def claimable(c: World, s: Server, lane: int) -> bool:
         return False
     t = tally(c, s, lane, {x.id for x in s.members})
     used = len(t.pending)
+    if c.broken.ring_unread:
+        return bool(t.ready) and used < limit
     return bool((t.ready and used < limit) or (t.dead and used - len(t.dead) < limit))
 
 
-def ring(c: World, s: Server, site: str, lanes: tuple[int, ...] | range, pool: int = -1) -> Server:
-    """Ring at the end of a write that leaves backlog and capacity: once for each pool that serves such a lane (R12)."""
+def ring(
+    c: World,
+    s: Server,
+    site: str,
+    lanes: tuple[int, ...] | range,
+    pool: int = -1,
+    always: tuple[int, ...] = (),
+) -> Server:
+    """Ring at the end of a write that leaves backlog and capacity: once for each pool that serves such a lane (R12).
+
+    ``always``: lanes for which it rings unasked.
+    """
     if not c.bell or c.broken.no_ring == site:
         return s
-    wanting = {lane for lane in lanes if claimable(c, s, lane)}
+    wanting = {lane for lane in lanes if claimable(c, s, lane)}.union(always)
     if not wanting:
         return s
     own = c.broken.ring_own_pool and pool >= 0
@@ -103,11 +115,23 @@ def suspect(c: World, crashes: int) -> bool:
     return c.max_crashes > 0 and crashes == c.max_crashes - 1
 
 
-def share(c: World, s: Server, lane: int, member: int) -> tuple[int, bool]:
-    """-> (fair share of a member, somebody else is hungry)."""
-    serving = sum(lane in c.bells[x.pool] for x in s.members)
-    hungry = any(x.lane == lane and (x.member != member or c.broken.hungry_self) for x in s.hungry)
-    return max(1, -(-s.limits[lane] // max(1, serving))), hungry
+def part(c: World, s: Server, lane: int, member: int, owners: list[int]) -> int:
+    """What a claim may leave its caller of a lane, if somebody else is hungry; else no bound.
+
+    Those who contend (the caller and the hungry) share what the others do not hold. The parts add up to at least that, so with
+    an idle token some contender is below its own.
+    """
+    hungry = {x.member for x in s.hungry if x.lane == lane and x.member != member}
+    if not hungry and not (c.broken.hungry_self and any(x.lane == lane for x in s.hungry)):
+        return UNLIMITED
+    limit = s.limits[lane]
+    if c.broken.share_of_serving:
+        return max(1, -(-limit // sum(lane in c.bells[x.pool] for x in s.members)))
+    contending = len(hungry) + 1
+    if c.broken.hungry_self:
+        contending += any(x.lane == lane and x.member == member for x in s.hungry)
+    rest = sum(owner != member and owner not in hungry for owner in owners)
+    return -(-(limit - rest) // contending)
 
 
 class _Claim:
@@ -119,7 +143,8 @@ class _Claim:
         self.entries: list[Entry | None] = list(s.entries)
         self.outcomes, self.dead = list(s.outcomes), s.dead
         self.grants: list[tuple[int, int, int]] = []
-        self.short: list[int] = []  # lanes in which a hungry member got less than it has room for
+        self.seen: list[int] = []  # lanes not skipped
+        self.short: list[int] = []  # lanes that have work left for which the caller had room
         self.reached: list[int] = []
         self.empty = self.adopted = self.capped = 0
         self.withheld = False
@@ -136,45 +161,40 @@ class _Claim:
             return
         if self.room > 0:
             self.reached.append(lane)
+        self.seen.append(lane)
         used, held = len(t.pending), len(t.pending) - len(t.dead)
-        own = sum(s.entries[i].owner == self.member for i in t.pending)
         if b.own_count:
-            used = held = own
+            used = held = sum(s.entries[i].owner == self.member for i in t.pending)
         if b.used_live_only:
             used = held
-        fair, hungry = (
-            share(c, s, lane, self.member) if c.hungry and limit < UNLIMITED else (UNLIMITED, False)
-        )
-        quota = fair - own if hungry else UNLIMITED
         dead = [i for i in t.pending if s.entries[i].owner != self.member] if b.adopt_no_expiry else t.dead
-        before = len(self.grants)
-        used, held, quota, suspects = self.adopt(dead, limit, used, held, quota)
-        left = 0
-        if not (s.quarantine and limit < UNLIMITED):
-            left, used = self.read(t.ready, limit, used, quota)
-        got = len(self.grants) - before
-        waiting = (
-            sum(self.entries[i] is not None and self.entries[i] is s.entries[i] for i in dead) - suspects
-        )
-        if (
-            self.room > 0
-            and hungry
-            and own + got >= fair
-            and ((left and used < limit) or (waiting and held < limit))
-        ):
+        used = self.adopt(dead, limit, used, held)
+        if s.quarantine and limit < UNLIMITED:
+            return
+        quota = self.quota(lane, limit, t)
+        before = self.room
+        left = self.read(t.ready, limit, used, quota)
+        got = before - self.room
+        if left and self.room > 0 and got >= quota and used + got < limit < UNLIMITED:
             self.withheld, self.capped = True, self.capped | 1 << lane
-        if (left or waiting) and (own + got < fair or b.hungry_capped) and limit < UNLIMITED:
+        if left and self.room > 0 and limit < UNLIMITED:
             self.short.append(lane)
 
-    def adopt(
-        self, dead: list[int], limit: int, used: int, held: int, quota: int
-    ) -> tuple[int, int, int, int]:
-        """Oldest first, bounded by held < limit; -> (used, held, quota, suspects left to others)."""
+    def quota(self, lane: int, limit: int, t: Tally) -> int:
+        """How many may be read at most, beside the limit: the caller's part."""
+        if not self.c.hungry:
+            return UNLIMITED
+        if limit >= UNLIMITED:
+            return max(1, -(-len(t.ready) // max(1, len(self.alive))))
+        owners = [e.owner for i in t.pending if (e := self.entries[i])]
+        return max(0, part(self.c, self.s, lane, self.member, owners) - owners.count(self.member))
+
+    def adopt(self, dead: list[int], limit: int, used: int, held: int) -> int:
+        """Oldest first, bounded by held < limit; -> used."""
         c, b = self.c, self.c.broken
-        left = 0
         for i in dead:
             e = self.entries[i]
-            if self.room <= 0 or quota <= 0 or (held >= limit and not b.adopt_unbounded):
+            if self.room <= 0 or (held >= limit and not b.adopt_unbounded):
                 break
             if e is None or (b.adopt_literal and used >= limit):
                 break
@@ -191,36 +211,32 @@ class _Claim:
                 continue
             if suspect(c, crashes) and not b.suspects_unbounded:
                 if self.suspected:
-                    self.withheld, left = True, left + 1
+                    self.withheld = True
                     continue
                 self.suspected = True
             if e.owner != HANDED_BACK and c.keep:
                 self.adopted |= 1 << e.job
             self.entries[i] = Entry(e.id, e.job, self.member, e.n + 1, crashes)
             self.grants.append((e.id, e.job, e.n + 1))
-            self.room, held, quota = self.room - 1, held + 1, quota - 1
-        return used, held, quota, left
+            self.room, held = self.room - 1, held + 1
+        return used
 
-    def read(self, ready: list[int], limit: int, used: int, quota: int) -> tuple[int, int]:
-        """XREADGROUP >; -> (entries left unread, used). Unlimited lanes: at most the caller's part of the backlog."""
-        if limit >= UNLIMITED and self.c.hungry:
-            serving = max(1, len(self.alive))
-            quota = max(1, -(-len(ready) // serving))
-        for k, i in enumerate(ready):
-            if self.room <= 0 or used >= limit or quota <= 0:
-                return len(ready) - k, used
+    def read(self, ready: list[int], limit: int, used: int, quota: int) -> int:
+        """XREADGROUP >; -> entries left unread."""
+        take = max(0, min(self.room, limit - used, quota, len(ready)))
+        for i in ready[:take]:
             e = self.s.entries[i]
             self.entries[i] = Entry(e.id, e.job, self.member, 1, e.crashes)
             self.grants.append((e.id, e.job, 1))
-            self.room, used, quota = self.room - 1, used + 1, quota - 1
-        return 0, used
+        self.room -= take
+        return len(ready) - take
 
     def result(self, pool: int) -> Claimed:
         c, s = self.c, self.s
         served = c.bells[pool]
         hungry = s.hungry
         if c.hungry:
-            hungry = tuple(x for x in s.hungry if x.member != self.member or x.lane not in served)
+            hungry = tuple(x for x in s.hungry if x.member != self.member or x.lane not in self.seen)
             if self.room > 0:
                 hungry = tuple(sorted(hungry + tuple(Mark(x, self.member, c.hungry) for x in self.short)))
         new = s._replace(

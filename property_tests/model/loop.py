@@ -129,7 +129,9 @@ def spins(mv: Moves, i: int, w: Worker, claimed: Claimed) -> bool:
 def broken_off(c: World, w: Worker, claim_in_flight: bool = True) -> Worker:
     """The loop's connection is lost: replies are gone, the next one is a new session that begins with ``mine``."""
     due = not c.broken.no_mine and (claim_in_flight or not c.broken.mine_lazy)
-    return w._replace(exchange=NO_EXCHANGE, mine=w.mine or due, session=w.session + 1, bell=AWAKE)
+    return w._replace(
+        exchange=NO_EXCHANGE, mine=w.mine or due, confirm=True, session=w.session + 1, bell=AWAKE
+    )
 
 
 def continue_exchange(mv: Moves, i: int, w: Worker) -> None:
@@ -209,11 +211,9 @@ def reconcile(mv: Moves, i: int, w: Worker) -> None:
         mv.add(("confirm", w.member, status, ids), i, sent, server)
     elif w.mine:
         known = tuple((x.id, x.n) for x in w.held)
-        server, status, grants = mine(c, mv.server, env.epoch, w.member, w.session, w.epoch, known)
+        server, status, grants = mine(c, mv.server, w.member, w.session, known)
         if status == LOST:
             mv.add(("mine refused", w.member, "retires"), i, retired(c, w))
-        elif status == EPOCH:
-            mv.add(("mine", w.member, EPOCH), i, w._replace(confirm=True))
         else:
             x = Exchange(ANSWERED, 0, 0, (), OK, env.epoch, grants, False, False) if grants else NO_EXCHANGE
             mv.add(("mine", w.member, grants), i, w._replace(mine=False, exchange=x), server)
@@ -233,12 +233,12 @@ def confirmed(mv: Moves, i: int, w: Worker) -> None:
 
 
 def bell(mv: Moves, i: int, w: Worker) -> None:
-    """One ring wakes one reader. A worker without room stops reading; until it has, a ring may still reach it."""
+    """A ring wakes one reader, which takes all that are unread. A worker without room stops reading; until it has, a ring may still reach it."""
     c, s = mv.c, mv.server
     if w.bell != BLOCKED:
         return
     if s.rings[w.pool]:
-        rings = s.rings[: w.pool] + (s.rings[w.pool] - 1,) + s.rings[w.pool + 1 :]
+        rings = s.rings[: w.pool] + (0,) + s.rings[w.pool + 1 :]
         mv.add(("ring wakes", w.member), i, w._replace(bell=RUNG), s._replace(rings=rings))
     if w.exchange.stage == NOTHING and (room_of(c, w) <= 0 or w.status == DRAINING):
         mv.add(("stops reading the bell", w.member), i, w._replace(bell=AWAKE))

@@ -52,7 +52,7 @@ def hand_back(c: World, s: Server, entries: list[Entry], site: str, pool: int) -
     ids = {e.id for e in entries}
     back = tuple(e._replace(owner=HANDED_BACK) if e.id in ids else e for e in s.entries)
     s = hinted(c, s._replace(entries=back), site, lanes_of(c, entries))
-    return ring(c, s, site, c.lanes, pool)
+    return ring(c, s, site, (), pool, tuple({c.jobs[e.job] for e in entries}))
 
 
 def _settle_one(c: World, s: Server, now: int, member: int, x: Held) -> tuple[Server, str, str | None]:
@@ -84,6 +84,7 @@ def _settle_one(c: World, s: Server, now: int, member: int, x: Held) -> tuple[Se
     else:
         back = tuple(y._replace(owner=HANDED_BACK) if y.id == x.id else y for y in s.entries)
         s = hinted(c, s._replace(entries=back), "release", 1 << c.jobs[e.job])
+        s = ring(c, s, "settle", (), -1, (c.jobs[e.job],))
     return s, OK, bad
 
 
@@ -103,12 +104,12 @@ def settle(
 
 
 def renew(c: World, s: Server, now: int, member: int, epoch: int) -> tuple[Server, str]:
-    """The thread's: extends the lease of a live member of this epoch, else says why not."""
+    """The thread's: extends the lease of a live member, and says whether it is of this epoch. Never re-adds."""
     b = c.broken
     me = find(s.members, member)
     if me is None and not b.readd:
         return s, LOST
-    if epoch != now and not b.thread_extends and not b.epoch_extends:
+    if epoch != now and b.epoch_extends_not:
         return s, EPOCH
     pool = me.pool if me else 0
     members = with_member(s.members, Member(member, c.ttl, me.session if me else 0, pool))
@@ -128,7 +129,7 @@ def confirm(
 
 
 def mine(
-    c: World, s: Server, now: int, member: int, session: int, epoch: int, known: Keys
+    c: World, s: Server, member: int, session: int, known: Keys
 ) -> tuple[Server, str, tuple[tuple[int, int, int], ...]]:
     """Hands back what the member does not know of, and shuts out its older sessions. The grants are W4's only."""
     b = c.broken
@@ -137,13 +138,11 @@ def mine(
         return s, LOST, ()
     if session < me.session and not b.no_session:
         return s, STALE, ()
-    if epoch != now and not b.mine_early:
-        return s, EPOCH, ()
     s = s._replace(members=with_member(s.members, me._replace(session=session)))
     unknown = [e for e in s.entries if e.owner == member and ((e.id, e.n) not in known or b.mine_all)]
     if b.mine_starts:
         return s, OK, tuple((e.id, e.job, e.n) for e in unknown)
-    return hand_back(c, s, unknown, "mine", me.pool), OK, ()
+    return (hand_back(c, s, unknown, "mine", me.pool) if unknown else s), OK, ()
 
 
 def join(
@@ -174,12 +173,13 @@ def join(
 
 
 def leave(c: World, s: Server, member: int, pool: int) -> Server:
-    """Everything still pending is handed back uncounted; the member is out. Rings also for what it had been withheld from."""
+    """Everything still pending is handed back uncounted; the member is out. Rings also for a ring that its reader took along."""
     s = s._replace(
         members=tuple(x for x in s.members if x.id != member),
         hungry=tuple(x for x in s.hungry if x.member != member),
     )
-    return hand_back(c, s, [e for e in s.entries if e.owner == member], "leave", pool)
+    s = hand_back(c, s, [e for e in s.entries if e.owner == member], "leave", pool)
+    return ring(c, s, "leave", c.lanes, pool)
 
 
 def add(c: World, s: Server, job: int, site: str) -> Server:

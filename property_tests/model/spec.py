@@ -34,7 +34,7 @@ def could_claim(
     """A claim of this member, with a free consumer, must grant something.
 
     A ready job under a free limit; a handed back or dead member's one under a limit that live members do not use up, if it
-    is no suspect or the member holds none. While somebody *else* is hungry, only up to the member's fair share. ``rest``: could
+    is no suspect or the member holds none. While somebody *else* is hungry, it reads only up to its part. ``rest``: could
     it still, after a claim that left it room? Of unlimited lanes a claim takes only a part, so they do not count then.
     ``expired`` off: what expired members own does not count; no write announces it, a timer finds it.
     """
@@ -51,11 +51,11 @@ def could_claim(
         entries = [e for e in s.entries if c.jobs[e.job] == lane and e.owner != ACKED]
         held = sum(e.owner in alive for e in entries)
         used = sum(e.owner != BACKLOG for e in entries)
-        if limit < UNLIMITED and any(x.lane == lane and x.member != member for x in s.hungry):
-            serving = sum(lane in c.bells[x.pool] for x in s.members)
-            if sum(e.owner == member for e in entries) * serving >= limit:
-                continue
-        if used < limit and any(e.owner == BACKLOG for e in entries):
+        hungry = {x.member for x in s.hungry if x.lane == lane} - {member}
+        others = sum(e.owner not in (BACKLOG, member) and e.owner not in hungry for e in entries)
+        own = sum(e.owner == member for e in entries)
+        below = not hungry or limit >= UNLIMITED or own * (len(hungry) + 1) < limit - others
+        if used < limit and below and any(e.owner == BACKLOG for e in entries):
             return True
         if not expired:
             entries = [e for e in entries if e.owner == HANDED_BACK]
@@ -138,7 +138,7 @@ def will_claim(c: World, w: Worker) -> bool:
         return False
     if w.bell == RUNG:
         return (w.status == UP and free(c, w) > 0) or not c.broken.full_eats
-    if w.mine or w.exchange.stage == SETTLED or any(x.phase in ENDED for x in w.held):
+    if w.exchange.stage == SETTLED or any(x.phase in ENDED for x in w.held):
         return True
     idle = w.exchange.stage == NOTHING or (
         w.exchange.stage == ANSWERED and w.exchange.status not in ("OK", "LOST")

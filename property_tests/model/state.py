@@ -125,7 +125,7 @@ class Worker(NamedTuple):
     exchange: Exchange
     bell: int
     old: tuple[int, ...]
-    """Former member ids under which the server may hold entries of this worker."""
+    """Former member ids under which the server may hold entries of this worker, the last that was answered first."""
 
 
 class Limbo(NamedTuple):

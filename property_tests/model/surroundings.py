@@ -46,7 +46,7 @@ def limbo(mv: Moves) -> None:
             server, said = renew(c, mv.server, env.epoch, z.member, z.epoch)
         else:
             known = tuple((x.id, x.n) for x in z.items)
-            server, said, _ = mine(c, mv.server, env.epoch, z.member, z.session, z.epoch, known)
+            server, said, _ = mine(c, mv.server, z.member, z.session, known)
         mv.add(("limbo executes", z.kind, z.member, said), server=server, env=rest, bad=bad)
 
 
@@ -84,7 +84,8 @@ def reconnected(c: World, w: Worker) -> Worker:
         return w
     due = not c.broken.no_mine and (not c.broken.mine_lazy or w.exchange.stage in (SETTLED, ANSWERED))
     kept = w.exchange if w.exchange.stage != SETTLED else NO_EXCHANGE
-    return w._replace(session=w.session + 1, mine=w.mine or due, exchange=kept, bell=AWAKE)
+    confirm = not c.broken.thread_confirms
+    return w._replace(session=w.session + 1, mine=w.mine or due, confirm=confirm, exchange=kept, bell=AWAKE)
 
 
 def accidents(mv: Moves) -> None:
@@ -158,7 +159,11 @@ def ager(c: World, woken: bool, known: set[int], renewed: set[int]) -> Callable[
 
     def age(w: Worker) -> Worker:
         if w.status not in MEMBER:
-            return w._replace(old=tuple(x for x in w.old if x in known)) if w.old and not c.bell else w
+            return (
+                w._replace(old=tuple(x for x in w.old if x in known))
+                if w.old and not w.held and not c.bell
+                else w
+            )
         renewal, x = w.renewal, w.exchange
         if renewal.age >= 0:
             renewal = renewal._replace(age=min(cap, renewal.age + 1))

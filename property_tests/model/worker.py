@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from property_tests.model.claim import Claimed
-from property_tests.model.scripts import confirm, join, leave, renew, running, unsettled
+from property_tests.model.scripts import confirm, join, leave, renew, running, settle, unsettled
 from property_tests.model.state import (
     AGAIN,
     ANSWERED,
     AWAKE,
     DRAINING,
+    ENDED,
     EPOCH,
     KILLED,
     KNOWN,
@@ -121,45 +122,65 @@ def unused_id(mv: Moves) -> int:
     return m
 
 
+def goes_on(c: World, x: Held) -> bool:
+    """May this delivery outlive the lease under which it was granted?"""
+    return c.broken.keep_limited or (c.keep and c.limits[c.jobs[x.job]] >= UNLIMITED)
+
+
 def retired(c: World, w: Worker) -> Worker:
-    """Bodies are cancelled and everything is dropped, but bodies of unlimited lanes may go on (R9)."""
-    kept: tuple[Held, ...] = ()
-    if c.keep or c.broken.keep_limited:
-        kept = tuple(
-            x
-            for x in w.held
-            if x.phase != KNOWN and (c.limits[c.jobs[x.job]] >= UNLIMITED or c.broken.keep_limited)
-        )
-    gone = absent(w.pool, OUT, kept, tuple(sorted((*w.old, w.member))))
+    """Bodies are cancelled, but those of unlimited lanes that may go on; what had ended may still be told (R9)."""
+    kept = tuple(x for x in w.held if x.phase in ENDED or (x.phase == RUNNING and goes_on(c, x)))
+    gone = absent(w.pool, OUT, kept, (w.member,))
     late = c.broken.late_start and w.exchange.stage == ANSWERED
     return gone._replace(exchange=w.exchange) if late else gone
 
 
 def outside(mv: Moves, i: int, w: Worker) -> None:
-    """Not a member: join under a fresh id, naming the old ones; kept bodies go on meanwhile."""
-    c, env = mv.c, mv.env
+    """Not a member: tell under the old id what had ended, then join under a fresh one; kept bodies go on meanwhile."""
     if w.status == OUT and w.held:
         work(mv, i, w)
-        if env.budget.crash:
+        tell_late(mv, i, w)
+        if mv.env.budget.crash:
             mv.add(("SIGKILL while out",), i, absent(w.pool, KILLED), env=mv.spend("crash"))
-    if not env.budget.joins:
+    if mv.env.budget.joins:
+        rejoin(mv, i, w)
+
+
+def tell_late(mv: Moves, i: int, w: Worker) -> None:
+    """Settle under the former membership: it counts if nobody has taken it over (R8, R9)."""
+    ended = unsettled(w.held)
+    if not ended:
         return
+    done = settle(mv.c, mv.server, mv.env.epoch, w.old[0], ended, True, w.pool)
+    told = {(entry, n, epoch) for entry, n, epoch, answer in done.answers if answer != EPOCH}
+    left = tuple(x for x in w.held if x.phase not in ENDED or (x.id, x.n, x.epoch) not in told)
+    if told:
+        mv.add(("settle late", w.old[0], done.answers), i, w._replace(held=left), done.server, bad=done.bad)
+    if told and mv.env.budget.net:
+        label = ("settle late", w.old[0], "its reply lost")
+        mv.add(label, i, w, done.server, mv.spend("net"), done.bad)
+
+
+def rejoin(mv: Moves, i: int, w: Worker) -> None:
+    c, env = mv.c, mv.env
     m = w.member or unused_id(mv)
-    server, kept = join(c, mv.server, m, w.pool, w.old, w.held)
-    held = tuple(sorted(x._replace(epoch=env.epoch) for x in w.held if (x.id, x.n) in kept))
+    keep = tuple(x for x in w.held if goes_on(c, x))
+    server, kept = join(c, mv.server, m, w.pool, w.old, keep)
+    held = tuple(sorted(x._replace(epoch=env.epoch) for x in keep if (x.id, x.n) in kept))
     bad = None
+    ids = {x.id for x in held}
     if not env.epoch and any(
-        x.phase == RUNNING and x not in held and not env.adopted >> x.job & 1 for x in w.held
+        x.phase == RUNNING and x.id not in ids and not env.adopted >> x.job & 1 for x in keep
     ):
         bad = "DROPPED a body that went on lost its entry, though nobody had adopted it"
     new = Worker(
         w.pool, UP, m, c.fresh_deadline, env.epoch, 0, False, False, held, NO_RENEWAL, w.exchange, AWAKE, ()
     )
-    mv.add(("join", m, "keeps", kept) if w.held else ("join", m), i, new, server, mv.spend("joins"), bad)
-    if w.held and env.budget.net and env.budget.joins > 1:
+    mv.add(("join", m, "keeps", kept) if keep else ("join", m), i, new, server, mv.spend("joins"), bad)
+    if keep and env.budget.net and env.budget.joins > 1:
         after = mv.spend("joins")
         after = after._replace(budget=after.budget._replace(net=after.budget.net - 1))
-        old = w.old if c.broken.join_names_first else tuple(sorted((*w.old, m)))
+        old = w.old if c.broken.join_names_first else (*w.old, m)
         mv.add(("join of", m, "executed, its reply lost"), i, w._replace(old=old), server, after)
 
 
@@ -221,7 +242,7 @@ def lease(mv: Moves, i: int, w: Worker) -> None:
         server, status, ids = confirm(c, mv.server, w.member, w.held)
         sent = w._replace(renewal=Renewal(0, status, mv.env.epoch, ids))
         mv.add(("thread confirms", w.member, status, ids), i, sent, server)
-    elif w.deadline < c.fresh_deadline and not w.confirm:
+    elif w.deadline < c.fresh_deadline:
         server, status = renew(c, mv.server, mv.env.epoch, w.member, w.epoch)
         mv.add(("renew", w.member, status), i, w._replace(renewal=Renewal(0, status, 0, ())), server)
         if mv.env.budget.net:

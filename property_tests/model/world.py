@@ -36,13 +36,13 @@ class Broken:
     # renew, confirm, mine, join
     readd: bool = False  # renew re-adds an expired member
     thread_extends: bool = False  # a renewal in a new epoch extends the lease, nothing is listed
-    epoch_extends: bool = False  # harmless variant: the server's side only
+    epoch_extends_not: bool = False  # harmless variant: EPOCH does not extend the server's side either
     no_confirm: bool = False  # everything known gets the new epoch
     no_grant_epoch: bool = False  # the worker does not compare a grant's epoch
     thread_confirms: bool = (
         False  # W7, W8: the thread confirms, while a claim's reply may be in the loop's buffer
     )
-    mine_early: bool = False  # W8: mine does not compare the epoch
+    mine_early: bool = False  # W8: mine comes before confirm
     mine_starts: bool = False  # W4
     mine_all: bool = False
     mine_lazy: bool = False
@@ -67,13 +67,14 @@ class Broken:
     # hungry, suspects, hint, bell
     hungry_forever: bool = False
     hungry_self: bool = False  # one's own mark caps oneself
-    hungry_capped: bool = False  # a claim that was short only because it was capped marks its member too
+    share_of_serving: bool = False  # shares by all that serve the lane; whoever is short is marked
     suspects_unbounded: bool = False
     hint_eager: bool = False  # the hint is taken out although the lane has a backlog (limit reached)
     no_hint: str = ""  # a script that hands back without setting the hint
     no_ring: str = ""  # a script that does not ring
     ring_own_pool: bool = False
     chain_short: bool = False  # the chain looks only at lanes that the claim came to before its room ran out
+    ring_unread: bool = False  # whether to ring is decided by unread entries and used < limit alone
     full_eats: bool = False  # a full or leaving worker keeps the ring it was given
     no_pause: bool = False  # a withheld worker reads the bell again at once
 

@@ -6,10 +6,25 @@ from collections import Counter
 
 import anyio
 
+from flowq._model import Want
 from flowq._runtime.reader import SAFETY_POLL
+from flowq._runtime.worker import Worker
 from tests.runtime.conftest import Stage, eventually, virtually
 
 pytestmark = virtually
+
+
+def recorded_wants(worker: Worker) -> list[Want | None]:
+    """What the worker asks for from now on."""
+    intake, wants = worker._crew.intake, []
+    original = intake.want
+
+    def want(now: float) -> Want | None:
+        wants.append(original(now))
+        return wants[-1]
+
+    intake.want = want  # type: ignore[method-assign]
+    return wants
 
 
 async def test_long_jobs_are_shared_not_hoarded(stage: Stage) -> None:
@@ -136,6 +151,23 @@ async def test_a_freed_token_is_used_again_at_once(stage: Stage) -> None:
             assert anyio.current_time() - begin < 1.1
 
 
+async def test_a_freed_token_is_used_again_by_the_same_round_trip(stage: Stage) -> None:
+    """The claim goes with the settle that frees the token: one turn a job, not two, and no detour over the doorbell."""
+    app = stage.app()
+
+    @app.task(limit=1)
+    async def job() -> None:
+        await anyio.sleep(0.1)
+
+    async with app:
+        worker = await stage.start(app)
+        await anyio.sleep(0.5)
+        before = worker.stats().turns
+        for handle in await app.enqueue_many([job.bind() for _ in range(20)]):
+            await handle.result(timeout=60)
+        assert worker.stats().turns - before <= 20 + 4
+
+
 async def test_a_delayed_job_starts_when_it_is_due(stage: Stage) -> None:
     """p99 lateness of ``delay=1`` on an idle fleet is 50 ms at most, and a sooner one wakes sleepers, too."""
     app = stage.app()
@@ -169,9 +201,7 @@ async def test_a_sync_worker_claims_for_free_threads_only(stage: Stage) -> None:
 
     async with app:
         worker = await stage.start(app, concurrency=8, threads=2)
-        wants = []
-        original = worker._crew.intake.want
-        worker._crew.intake.want = lambda now: wants.append(original(now)) or wants[-1]  # type: ignore[method-assign]
+        wants = recorded_wants(worker)
         for job in await app.enqueue_many([blocking.bind() for _ in range(10)]):
             await job.result(timeout=5)
     assert {want.threads for want in wants if want is not None} <= {0, 1, 2}
@@ -194,12 +224,13 @@ async def test_a_ring_that_reaches_a_full_worker_is_passed_on(stage: Stage) -> N
         await eventually(lambda: busy.stats().running == 1)
         await stage.start(idle_app, concurrency=1)
         await anyio.sleep(0.5)
+        wants = recorded_wants(busy)
         second = await busy_app.ref("job").enqueue(0.1)
         busy._crew.intake.heard(rang=True)
         begin = anyio.current_time()
         await second.result(timeout=10)
         assert anyio.current_time() - begin < 0.3
-        assert busy._crew.intake.ring_to_pass is False
+        assert [want for want in wants if want is not None] == [Want(0, 0, {}, ring=True)]
         await first.result(timeout=100)
     assert ran == ["busy", "idle"]
 

@@ -147,6 +147,28 @@ async def test_with_a_dead_server_a_cancelled_worker_is_gone_soon(stage: Stage) 
         assert time.monotonic() - begin < 2.5
 
 
+async def test_a_server_that_is_gone_does_not_turn_the_end_into_a_failure(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Drained or cancelled while the line is cut: the worker ends, says that it could not leave, and raises nothing."""
+    app = stage.app()
+
+    @app.task
+    async def job() -> None: ...
+
+    async with app:
+        for how in ("drain", "cancel"):
+            worker = await stage.start(app)
+            await eventually(lambda worker=worker: worker.stats().turns > 0)
+            app.line.cut()
+            with anyio.fail_after(4):
+                if how == "cancel":
+                    stage.cancel(worker)
+                await worker.drain()
+    events = [getattr(record, "event", "") for record in caplog.records]
+    assert events.count("worker.not_left") == 2
+
+
 async def test_sync_bodies_are_waited_for(stage: Stage) -> None:
     """A thread cannot be cancelled: the worker ends when it has returned, and what it returned counts."""
     app = stage.app()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = '''
+PROGRAM = """
 import sys, time
 from contextlib import asynccontextmanager
 from functools import partial
@@ -56,7 +56,7 @@ try:
 finally:
     print("dead letters", len(server.dead_letters), flush=True)
     print("handed back", server.snapshot()["body"].pending.get("-", 0), flush=True)
-'''
+"""
 
 
 def run(tmp_path: Path, *arguments: str, signals: list[signal.Signals]) -> tuple[int, str, float]:

@@ -1,7 +1,4 @@
-"""SURFACE's day-one code: what three newcomers write first, as they would write it. Checked, never run.
-
-``flowq.testing.worker`` and ``as_job`` come with the issue that builds them.
-"""
+"""SURFACE's day-one code: what three newcomers write first, as they would write it. Checked, never run."""
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
@@ -95,6 +92,18 @@ async def get(job_id: str) -> Order:
 def django_view(order: Order) -> Order:
     with app.sync() as producer:
         return producer.enqueue(bill.bind(order)).result(timeout=5)
+
+
+async def test_bill(order: Order) -> None:
+    async with flowq.testing.worker(app) as w:
+        job = await bill.enqueue(order)
+        await w.run_until_idle()
+        assert await job.result() == order
+        w.assert_enqueued(bill, order)
+        w.assert_enqueued(bill, "an order")  # type: ignore[arg-type]
+        assert w.jobs(bill)[0].args == (order,)
+    with flowq.testing.as_job(attempt=2, app=app, state=State("a fake pool")):
+        assert await bill(order) == order
 
 
 # (c) a script that runs what is there and ends

@@ -75,7 +75,8 @@ def with_tasks(shop: Shop, seen: Witness, ttl: float = TTL) -> tuple[flowq.App[A
 
     @app.task(limit=2, retries=0)
     async def few(number: int, seconds: float) -> int:
-        return int(await seen.body(number, seconds))
+        again = any(run.what == number for run in seen.runs)
+        return int(await seen.body(number, 0.05 if again else seconds))
 
     @app.task(retries=0)
     async def many(number: int, seconds: float) -> int:
@@ -96,6 +97,7 @@ async def test_away_for_longer_than_the_lease(
     """
     app, few, many = with_tasks(own_shop, seen)
     worker = await own_shop.start(app)
+    own_shop.end_quarantine()
     results: list[int] = []
 
     async def submit_and_wait(task: Any, number: int, seconds: float) -> None:
@@ -133,6 +135,7 @@ async def test_away_for_less_than_the_lease(own_shop: Shop, away: Away, seen: Wi
     """No body is cancelled, none runs twice, the worker stays the same member, and the outcomes are written when the server is back."""
     app, few, many = with_tasks(own_shop, seen, 2 * TTL)
     worker = await own_shop.start(app)
+    own_shop.end_quarantine()
     results: list[int] = []
 
     async def submit_and_wait(task: Any, number: int, seconds: float) -> None:

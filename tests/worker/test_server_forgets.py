@@ -40,6 +40,7 @@ async def test_flushall(own_shop: Shop, own_server: RedisServer, client: redis.R
     """
     app, few, many = with_tasks(own_shop, seen)
     worker = await own_shop.start(app)
+    own_shop.end_quarantine()
     async with app:
         await few.enqueue(1, 0)
         await until(lambda: seen.done() == [1], "the quarantine of a fresh server is over")
@@ -68,6 +69,7 @@ async def test_a_key_is_lost(
     """
     app, few, many = with_tasks(own_shop, seen)
     worker = await own_shop.start(app)
+    own_shop.end_quarantine()
     async with app:
         jobs = [await few.enqueue(n, 0.1) for n in range(12)]
         jobs += [await many.enqueue(n, 0.1) for n in range(100, 104)]
@@ -104,6 +106,7 @@ async def test_a_lost_group_of_a_quiet_lane_is_noticed(
     """XGROUP DESTROY while all jobs of the lane are in hand: their outcomes find no entry, so they run again; none is stuck."""
     app, _, many = with_tasks(own_shop, seen)
     worker = await own_shop.start(app)
+    own_shop.end_quarantine()
     async with app:
         jobs = [await many.enqueue(n, 0.3) for n in range(6)]
         await until(lambda: seen.running == 6, "all run")
@@ -120,6 +123,7 @@ async def test_the_script_cache_is_flushed_all_the_time(
     """SCRIPT FLUSH every 50 ms for 2 s under load: nothing is lost, nothing runs twice, the limit holds."""
     app, few, many = with_tasks(own_shop, seen)
     worker = await own_shop.start(app)
+    own_shop.end_quarantine()
     async with app:
         await under_load(few, many, 2.0, 0.05, client.script_flush)
     ran_once(seen)
@@ -133,6 +137,7 @@ async def test_a_storm_of_client_kill(
     """CLIENT KILL of every connection 20 times a second for 2 s under load: nothing is lost, at most 3 at once."""
     app, few, many = with_tasks(own_shop, seen)
     workers = [await own_shop.start(app) for _ in range(2)]
+    own_shop.end_quarantine()
 
     def kill() -> None:
         for kind in ("normal", "pubsub"):

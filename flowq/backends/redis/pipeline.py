@@ -137,7 +137,7 @@ class Pipeline:
         if call.written:
             raise OutcomeUnknown(f"{reason}; the request had been sent and may have been executed")
         if call.unanswered is None and self.state != "up":
-            raise self._unavailable()
+            raise Unavailable(f"no connection to {self._where} within {timeout:g} s: {self.why_down or 'not yet'}")
         raise Unavailable(f"{reason}; the request had not been sent")
 
     def _unavailable(self) -> Unavailable:

@@ -65,6 +65,7 @@ async def test_a_full_memory_refuses_producers_and_lets_workers_drain(
                 assert client.xlen(shop.key("s:work")) == 21
 
                 worker = await shop.start(app)
+                shop.end_quarantine()
                 assert {await job.result(timeout=15) for job in jobs} == {"x" * 1000}
                 assert await retried.result(timeout=5) == 2
                 with pytest.raises(flowq.JobFailed, match="never"):
