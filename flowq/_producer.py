@@ -210,8 +210,9 @@ class Producer:
                     self._asks.popleft().finish(copy.copy(exc))
         if scope.cancelled_caught:
             now, patience = anyio.current_time(), f"{self._timeout:g} s (enqueue_timeout)"
+            why = f": {self._backend.why_down}" if self._backend.why_down else ""
             while self._asks and self._asks[0].deadline <= now:
-                error = Unavailable(f"the server could not be reached for {patience}: nothing was stored")
+                error = Unavailable(f"nothing was stored: the server could not be reached for {patience}{why}")
                 self._asks.popleft().finish(error)
             return None
         asks: list[_Ask] = []

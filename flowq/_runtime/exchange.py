@@ -86,8 +86,10 @@ class Exchange:
                 await self._reconciler.send_late()
                 return False
             await self._reconciler.rejoin()
-        elif self._reconciler.is_needed:
+            return True
+        if self._reconciler.is_needed:
             await self._reconciler.confirm()
+            return True
         now = floor.loop.now()
         sent = floor.take_ended()
         want = intake.want(now)

@@ -53,6 +53,8 @@ class Reconciler:
         """
         backend, member, floor = self._backend, self._member, self._floor
         await backend.wait_up()
+        if self._is_over():
+            return
         generation, sent_at = backend.generation, floor.loop.now()
         before = member.standing.epoch
         answer = await backend.fleet.confirm(member.standing, member.known)

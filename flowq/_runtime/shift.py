@@ -44,6 +44,8 @@ class Shift:
         self._is_over = False
         self._is_cut = False
         self.cut_off = 0
+        self.handed_back = 0
+        """Jobs that had not started when the drain began."""
         self.failure: BaseException | None = None
         """What a task of ours said outside of the nurseries (the keeper's thread)."""
         self._failed = anyio.Event()
@@ -57,6 +59,8 @@ class Shift:
         seconds = self._options.grace if grace is None else grace
         self._grace_end = min(self._grace_end, self._crew.floor.loop.now() + seconds)
         self.is_draining = True
+        self._crew.intake.is_open = False
+        self.handed_back += self._crew.floor.release_ready()
         self._drain_asked.set()
 
     def interrupt(self, error: BaseException) -> None:
@@ -101,10 +105,8 @@ class Shift:
     def _cut(self) -> None:
         """End at once: nothing starts, bodies are cancelled, all of it goes back."""
         self._is_cut = True
-        self._crew.intake.is_open = False
-        self._crew.floor.release_ready()
-        self._crew.floor.cancel_all("shutdown")
         self.drain(0.0)
+        self._crew.floor.cancel_all("shutdown")
 
     async def _run_bodies(self, started: Callable[[], None]) -> None:
         crew, options = self._crew, self._options
@@ -122,7 +124,6 @@ class Shift:
                 crew.intake.ask()
                 started()
                 await self._drain_asked.wait()
-                crew.intake.is_open = False
                 intake.cancel_scope.cancel()
             await self._let_bodies_leave()
             bodies.cancel_scope.cancel()
@@ -143,7 +144,7 @@ class Shift:
 
     async def _let_bodies_leave(self) -> None:
         crew, floor = self._crew, self._crew.floor
-        returned = floor.release_ready()
+        returned = self.handed_back + floor.release_ready()
         floor.events.say(
             logging.INFO, "worker.draining", "no more jobs are taken; %d bodies run, %d jobs go back", floor.running, returned,
             running=floor.running, returned=returned,

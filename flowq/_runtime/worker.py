@@ -141,17 +141,18 @@ async def serve(
     stopped = anyio.Event()
     async with AsyncExitStack() as stack:
         stack.callback(stopped.set)
-        with _starting(options.start_timeout) as patience:
+        patience = _Patience(options.start_timeout)
+        with patience.bounded():
             await stack.enter_async_context(app)
         pool_of(app, options)
         async with open_nursery() as tasks:
             upkeep = Shelter(tasks)
             try:
-                with _starting(patience()):
+                with patience.bounded():
                     backend = await upkeep.open(app.opener(), name="flowq backend")
                     crew = assemble(app, backend, options, loop)
                     stack.callback(crew.publisher.close)
-                    quarantine = await _join(crew)
+                    quarantine = await _join(crew, patience)
                 crew.reconciler.note_quarantine(quarantine)
                 shift = Shift(crew, options)
                 worker = Worker(crew, shift, stopped)
@@ -221,7 +222,7 @@ async def _heed_signals(shift: Shift) -> None:
             shift.drain(0.0 if shift.is_draining else None)
 
 
-async def _join(crew: Crew) -> float:
+async def _join(crew: Crew, patience: _Patience) -> float:
     """Become a member; while the server is merely not there yet, try again."""
     while True:
         try:
@@ -229,22 +230,30 @@ async def _join(crew: Crew) -> float:
         except ServerError as exc:
             if not is_passing(exc):
                 raise
+            patience.trouble = exc
             crew.floor.events.say(logging.WARNING, "redis.lost", "the server does not answer yet: %s", exc)
         await anyio.sleep(START_PAUSE)
         await crew.backend.wait_up()
 
 
-@contextmanager
-def _starting(seconds: float) -> Generator[Callable[[], float]]:
-    """A start that takes longer than this is a server that is not there. Yields what tells the seconds left."""
-    end = anyio.current_time() + seconds
-    try:
-        with anyio.fail_after(seconds):
-            yield lambda: max(0.0, end - anyio.current_time())
-    except TimeoutError as exc:
-        raise Unavailable(
-            f"no server answered within start_timeout={seconds:g} s: is it running, and does FLOWQ_URL (or App(url=…)) name it?"
-        ) from exc
+class _Patience:
+    """How long a start may take, and what kept it so far. Longer than that is a server that is not there."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = anyio.current_time() + seconds
+        self.trouble: ServerError | None = None
+
+    @contextmanager
+    def bounded(self) -> Generator[None]:
+        try:
+            with anyio.fail_after(max(0.0, self._end - anyio.current_time())):
+                yield
+        except TimeoutError as exc:
+            raise Unavailable(
+                f"no server answered within start_timeout={self._seconds:g} s: is it running, and does FLOWQ_URL (or App(url=…)) "
+                f"name it?{f' (last: {self.trouble})' if self.trouble else ''}"
+            ) from exc
 
 
 def _say_started(

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import attrs
 
+from flowq._errors import FlowqError
 from flowq._model import (
     CancelAnswer,
     Confirmed,
@@ -224,6 +225,11 @@ class Backend(Protocol):
 
     async def wait_up(self) -> None:
         """Wait until the place can be reached."""
+        ...
+
+    @property
+    def why_down(self) -> FlowqError | None:
+        """What kept it from being reached last, while it cannot be."""
         ...
 
     async def warnings(self) -> list[str]:

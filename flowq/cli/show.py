@@ -74,10 +74,11 @@ def moment(unix: float) -> str:
 
 def arguments(envelope: Mapping[str, Any] | None, *, length: int = PREVIEW) -> str:
     """A job's arguments as in a call, cut to ``length``."""
-    if envelope is None:
+    args, kwargs = (envelope.get("args", []), envelope.get("kwargs", {})) if envelope is not None else (None, None)
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
         return "(cannot be read)"
-    parts = [_json(value) for value in envelope.get("args", [])]
-    parts += [f"{name}={_json(value)}" for name, value in dict(envelope.get("kwargs", {})).items()]
+    parts = [_json(value) for value in args]
+    parts += [f"{name}={_json(value)}" for name, value in kwargs.items()]
     text = printable(f"({', '.join(parts)})")
     return text if len(text) <= length else text[: length - 1] + "…"
 

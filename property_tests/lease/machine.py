@@ -203,7 +203,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.all_of([("submit", lane, 2), ("turn", i, "limbo")])
         for _ in range(n + 1):
             self.do("turn", i)
-        self.do("limbo")
+        self.all_of([("limbo",), ("quiet",)])
 
     @rule(i=SLOT, k=st.integers(0, 2), fate=st.sampled_from(["lost_reply", "lost_between", "limbo", "late"]))
     def released_and_taken_again(self, i: int, k: int, fate: str) -> None:

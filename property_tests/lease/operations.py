@@ -311,6 +311,7 @@ def rounds(w: World) -> bool:
         tick(w, 800)
         for i in w.healthy():
             polls(w, i)
+    no_leak(w)
     for lane in LANES:
         idle_token(w, lane, "idle token")
     return True
@@ -324,6 +325,19 @@ def polls(w: World, i: int) -> None:
         held = len(me.known)
         if not w.turn(i) or (ready and len(w.workers[i].known) <= held):
             break
+
+
+def no_leak(w: World) -> None:
+    """At rest each worker knows what it owns: an entry of a live member that does not know it is nobody's for ever."""
+    for i in w.healthy():
+        me = w.workers[i]
+        if not me.id or not me.greeted or not me.confirmed or not me.reconciled or me.waiting is not None:
+            continue
+        known = {(h.delivery.lane, h.delivery.entry) for h in me.known.values()}
+        for name, lane in w.state.lanes.items():
+            for entry, (owner, _) in lane.pending.items():
+                if owner == me.id and (name, entry) not in known and me.id in w.state.members:
+                    raise Violation("leak", f"{owner} owns {name} {entry} and does not know it")
 
 
 def idle_token(w: World, lane: str, promise: str) -> None:
@@ -353,6 +367,7 @@ def quiet(w: World) -> bool:
         if i is None:
             i = next((i for i in waiting if _rung(w, i)), None)
             if i is None:
+                no_leak(w)
                 if w.clean:
                     for lane in LANES:
                         idle_token(w, lane, "lost ring")

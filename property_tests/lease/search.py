@@ -1,4 +1,5 @@
 """Finds and shortens the program that kills a mutant: ``python -m property_tests.lease.search [NAME …]``; no name: all.
+``--table`` prints what docs/lease-machine.md shows.
 
 Without a program in ``programs.json`` a mutant counts as alive.
 """
@@ -116,6 +117,17 @@ def store(name: str, program: Program, violation: Violation) -> None:
     PROGRAMS.write_text("{\n" + ",\n".join(rows) + "\n}\n")
 
 
+def table() -> str:
+    """Which mutant is caught by which promise, as Markdown."""
+    programs = stored()
+    rows = ["| mutant | rule | file | caught by | operations |", "|---|---|---|---|---|"]
+    for name, mutant in MUTANTS.items():
+        files = ", ".join(dict.fromkeys(p.file.removesuffix(".lua") for p in mutant.patches))
+        found = programs.get(name, {"promise": "-", "program": []})
+        rows.append(f"| {name} | {mutant.row} | {files} | {found['promise']} | {len(found['program'])} |")
+    return "\n".join(rows)
+
+
 def main(names: list[str], examples: int = 400) -> int:
     """Search, store, and say what was found; the number of mutants that lived."""
     alive = []
@@ -131,4 +143,7 @@ def main(names: list[str], examples: int = 400) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    if sys.argv[1:] == ["--table"]:
+        print(table())  # noqa: T201
+    else:
+        sys.exit(main(sys.argv[1:]))

@@ -12,6 +12,7 @@ import random
 from collections import Counter
 
 import attrs
+import pytest
 
 from flowq._model import Again, CancelAnswer, Delivery, Ended, Released, Status, Submission, Want
 from flowq.backends.memory import MemoryServer
@@ -313,6 +314,7 @@ class World:
         assert {job: ends[job] for job in self.ledger.jobs} == dict.fromkeys(self.ledger.jobs, 1)
 
 
+@pytest.mark.slow
 def test_programs() -> None:
     """Three hundred random steps, then everything must come to its end; and the steps were eventful enough to prove something."""
     happened: Counter[str] = Counter()

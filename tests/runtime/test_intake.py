@@ -92,9 +92,11 @@ async def test_a_limited_lane_is_never_taken_ahead(stage: Stage) -> None:
 
     async with app:
         worker = await stage.start(app, concurrency=5)
+        wants = recorded_wants(worker)
         await app.enqueue_many([job.bind() for _ in range(500)])
         await eventually(lambda: worker.stats().succeeded == 500, 60)
     assert max(ahead) <= 5
+    assert all(want.extra == {} for want in wants if want is not None)
 
 
 async def test_an_idle_worker_asks_once_a_second(stage: Stage) -> None:
@@ -233,6 +235,55 @@ async def test_a_ring_that_reaches_a_full_worker_is_passed_on(stage: Stage) -> N
         assert [want for want in wants if want is not None] == [Want(0, 0, {}, ring=True)]
         await first.result(timeout=100)
     assert ran == ["busy", "idle"]
+
+
+async def test_a_worker_that_becomes_full_stops_listening(stage: Stage) -> None:
+    """A ring that it heard would be lost on it: its reader is called back, and listens again when there is room."""
+    app = stage.app()
+
+    @app.task
+    async def job() -> None:
+        await anyio.sleep(5)
+
+    async with app:
+        worker = await stage.start(app, concurrency=1)
+        intake = worker._crew.intake
+        await eventually(lambda: intake.is_listening)
+        await app.session().backend.fleet.pause("job", True)
+        await job.enqueue()
+        await anyio.sleep(0.5)
+        await eventually(lambda: intake.is_listening)
+        await app.session().backend.fleet.pause("job", False)
+        intake.ask()
+        await eventually(lambda: worker.stats().running == 1)
+        await anyio.sleep(0.01)
+        assert not intake.is_listening
+        await eventually(lambda: worker.stats().running == 0, 10)
+        await anyio.sleep(0.01)
+        assert intake.is_listening
+
+
+async def test_a_drain_starts_nothing_that_was_taken_ahead(stage: Stage) -> None:
+    """What waits in the worker goes back at once; only what runs may go on."""
+    app = stage.app()
+    started = 0
+    seconds = 0.002
+
+    @app.task(results=False)
+    async def job() -> None:
+        nonlocal started
+        started += 1
+        await anyio.sleep(seconds)
+
+    async with app:
+        worker = await stage.start(app, concurrency=10)
+        await app.enqueue_many([job.bind() for _ in range(1000)])
+        await eventually(lambda: worker.stats().succeeded > 200 and worker.stats().waiting > 20, 60)
+        seconds = 1
+        before = started
+        await worker.drain()
+        assert started == before
+        assert worker.stats().handed_back > 20
 
 
 async def test_a_raised_limit_and_a_resumed_lane_start_at_once(stage: Stage) -> None:

@@ -215,7 +215,8 @@ async def test_a_killed_workers_jobs_start_elsewhere_within_ttl_and_a_second(sta
         stage.kill(apps[holder], workers[holder])
         assert await job.result(timeout=200) == "free done"
     restarted = [at for who, what, at in diary.entries if (who, what) == ("free", "began")][1]
-    assert restarted - begin <= TIMES.ttl + 1
+    # the reader's poll alone would be late by up to a second: the scheduler wakes for the earliest expiry
+    assert restarted - begin <= TIMES.ttl + 0.1
 
 
 async def test_a_body_that_ignores_its_cancel_is_reported_and_not_doubled_here(stage: Stage) -> None:

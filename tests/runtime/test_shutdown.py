@@ -14,29 +14,29 @@ import pytest
 import flowq
 from flowq import JobStatus
 from flowq._errors import FlowqError
-from flowq._model import HANDED_BACK
+from flowq._model import HANDED_BACK, Status
 from flowq._runtime.worker import open_worker, run
+from flowq.backends.protocol import Standing
 from tests.runtime.conftest import Stage, eventually
 
 
 async def test_a_drain_lets_running_bodies_finish_and_hands_back_the_rest(stage: Stage) -> None:
     """What runs gets its grace; what has not started goes to another worker, uncounted."""
     app = stage.app()
-    started = anyio.Event()
 
     @app.task
     async def long(number: int) -> int:
-        started.set()
         await anyio.sleep(0.1)
         return number
 
     worker = await stage.start(app, concurrency=2)
     async with app:
         jobs = await app.enqueue_many([long.bind(i) for i in range(6)])
-        await started.wait()
+        await eventually(lambda: worker.stats().running == 2)
         await worker.drain()
         statuses = [await job.status() for job in jobs]
         assert statuses == [JobStatus.SUCCEEDED] * 2 + [JobStatus.READY] * 4
+        assert stage.server.renew(Standing(worker.id, 0, "", 0), 0).status is Status.LOST  # it has left
         await stage.start(app)
         assert [await job.result(timeout=5) for job in jobs] == list(range(6))
     assert stage.server.dead_letters == []

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from flowq._errors import Unavailable
+from flowq._errors import FlowqError, Unavailable
 from flowq._model import (
     CancelAnswer,
     Confirmed,
@@ -233,6 +233,10 @@ class MemoryBackend:
 
     async def wait_up(self) -> None:
         await self._link.reach()
+
+    @property
+    def why_down(self) -> FlowqError | None:
+        return None
 
     async def warnings(self) -> list[str]:
         return []

@@ -55,7 +55,7 @@ class Channel:
         """Keep the channel connected until cancelled. Starts (``task_status``) when the first attempt has ended.
 
         Raises:
-            AuthenticationFailed, ServerTooOld, ConfigurationError: at the first connection only. Later ones are logged, and tried
+            AuthenticationFailed, ServerTooOld, ReadOnlyServer, ConfigurationError: at the first connection only. Later ones are logged, and tried
                 again: they may be mended outside.
         """
         await self._pipeline.run(task_status=task_status)
@@ -232,7 +232,7 @@ async def open_channel(
     tries again (``await channel.wait_up()``, ``channel.why_down``).
 
     Raises:
-        AuthenticationFailed, ServerTooOld, ConfigurationError: the first connection cannot work.
+        AuthenticationFailed, ServerTooOld, ReadOnlyServer, ConfigurationError: the first connection cannot work.
     """
     channel = Channel(address, name=name, on_connect=on_connect, reply_timeout=reply_timeout)
     async with running_beside(channel.run):

@@ -12,7 +12,7 @@ from flowq.backends.redis import health, scripts
 from flowq.backends.redis.blocking import open_reader
 from flowq.backends.redis.channel import open_channel
 from flowq.backends.redis.fleet import RedisFleet
-from flowq.backends.redis.keys import Keys
+from flowq.backends.redis.keys import LAYOUT, Keys
 from flowq.backends.redis.listener import open_listener
 from flowq.backends.redis.replies import ErrorReply, as_error
 from flowq.backends.redis.results import RedisResults
@@ -21,6 +21,7 @@ from flowq.backends.redis.timers import RedisTimers
 from flowq.backends.redis.url import parse_url
 
 if TYPE_CHECKING:
+    from flowq._errors import FlowqError
     from flowq.backends.redis.blocking import BlockingReader
     from flowq.backends.redis.channel import Channel
     from flowq.backends.redis.connection import Connection
@@ -48,11 +49,19 @@ def _greeting(keys: Keys) -> OnConnect:
         version = connection.server_version
         hello = scripts.HELLO.command(version, [keys.clock], [secrets.token_hex(8)])
         loads = [("SCRIPT", "LOAD", script.text_for(version)) for script in scripts.ALL]
-        for reply in await connection.raw_many([*loads, hello]):
+        replies = await connection.raw_many([*loads, hello])
+        for reply in replies:
             if isinstance(reply, ErrorReply):
                 raise as_error(reply, connection.where)
+        _check_layout(replies[-1][1].decode())
 
     return greet
+
+
+def _check_layout(written: str) -> None:
+    """Producers write keys, too: refuse before the first one. ``join`` looks again, in the step in which it writes."""
+    if written and written != LAYOUT:
+        raise scripts.incompatible(written)
 
 
 class RedisBackend:
@@ -78,6 +87,10 @@ class RedisBackend:
     async def wait_up(self) -> None:
         await self._channel.wait_up()
 
+    @property
+    def why_down(self) -> FlowqError | None:
+        return self._channel.why_down
+
     async def warnings(self) -> list[str]:
         return await health.warnings(self._channel)
 
@@ -96,8 +109,8 @@ async def open_redis(
             without the quarantine of one lease TTL that every other fresh server costs.
 
     Raises:
-        BadURL: at once. AuthenticationFailed, ServerTooOld: the first connection cannot work. A server that cannot be reached does
-            not raise: ``wait_up`` waits for it, and every call says ``Unavailable`` until then.
+        BadURL: at once. AuthenticationFailed, ServerTooOld, ReadOnlyServer, IncompatibleLayout: the first connection cannot work. A
+            server that cannot be reached does not raise: ``wait_up`` waits for it, and every call says ``Unavailable`` until then.
     """
     address = parse_url(url)
     keys = Keys(prefix)

@@ -24,7 +24,7 @@ import anyio.lowlevel
 import attrs
 from anyio.abc import TaskStatus
 
-from flowq._errors import FlowqError, OutcomeUnknown, ReadOnlyServer, Unavailable
+from flowq._errors import FlowqError, OutcomeUnknown, Unavailable
 from flowq.backends.redis.connection import NOTHING, Connection, connect, reconnect_delay
 from flowq.backends.redis.replies import ErrorReply, rule_of
 
@@ -183,7 +183,7 @@ class Pipeline:
                 await self._on_connect(connection)
             ready = True
         except FlowqError as error:
-            if first and not isinstance(error, Unavailable | OutcomeUnknown | ReadOnlyServer):
+            if first and not isinstance(error, Unavailable | OutcomeUnknown):
                 raise
             self._failed(error)
         finally:

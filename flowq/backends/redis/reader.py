@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis.exceptions
 
+from flowq._errors import ScriptFailed
 from flowq.backends.redis.replies import as_error, error_reply_of, from_redis_py
 
 if TYPE_CHECKING:
@@ -53,14 +54,18 @@ def read_many(client: redis.Redis, commands: Sequence[Sequence[Arg]], where: str
     finally:
         if connection is not None:
             pool.release(connection)
-    return [_checked(reply, where) for reply in replies]
+    return [_checked(reply, command, where) for reply, command in zip(replies, commands, strict=True)]
 
 
-def _checked(reply: Any, where: str) -> Any:
+def _checked(reply: Any, command: Sequence[Arg], where: str) -> Any:
     if not isinstance(reply, redis.exceptions.RedisError):
         return reply
     if any(word in str(reply) for word in ABSENT):
         return None
+    if "WRONGTYPE" in str(reply):
+        raise ScriptFailed(
+            f"a foreign value lies in the key {text(command[1])}: rename or delete it, or use another app name ({where})"
+        )
     answered = error_reply_of(reply)
     raise as_error(answered, where) if answered else from_redis_py(reply, where, sent=False)
 

@@ -128,15 +128,20 @@ def read_join(reply: list[Any], member: str, keep: Sequence[Delivery], ttl_ms: i
             f"use the fleet's value, or change it while no worker is running"
         )
     if what == b"LAYOUT":
-        raise IncompatibleLayout(
-            f"the keys of this app were written in layout {_text(reply[1])}, this flowq reads layout {LAYOUT}: "
-            f"run the version of flowq that wrote them, or use another namespace"
-        )
+        raise incompatible(_text(reply[1]))
     return Joined(
         member=member,
         epoch=_text(reply[1]),
         kept=[keep[int(i)].fence for i in reply[3]],
         quarantine=int(reply[2]) / 1000,
+    )
+
+
+def incompatible(layout: str) -> IncompatibleLayout:
+    """The refusal of keys that another generation of flowq wrote."""
+    return IncompatibleLayout(
+        f"the keys of this app were written in layout {layout}, this flowq reads layout {LAYOUT}: run the version of flowq that wrote "
+        f"them, or use another namespace"
     )
 
 
@@ -203,7 +208,7 @@ def read_claim(reply: list[Any], now: float) -> Claimed:
     for i in range(0, len(fresh), 2):
         lane_name = fresh[i].decode()
         for entry, fields in fresh[i + 1]:
-            raw = fields[1] if len(fields) == 2 and fields[0] == b"d" else b""
+            raw = fields[1] if fields[0] == b"d" else _body_of(fields)
             grants.append(Delivery(lane_name, entry.decode(), 1, epoch, fence, 0, raw, now))
             fence += 1
     limits = reply[7]
@@ -217,6 +222,12 @@ def read_claim(reply: list[Any], now: float) -> Claimed:
         quarantine=reply[5] / 1000,
         dead=int(reply[6]),
     )
+
+
+def _body_of(fields: Sequence[bytes]) -> bytes:
+    """The envelope in an entry of somebody else's making; without one, all of it: as the scripts read it."""
+    at = next((i for i in range(0, len(fields), 2) if fields[i] == b"d"), None)
+    return b" ".join(fields) if at is None else fields[at + 1]
 
 
 _KINDS: dict[type[object], str] = {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
+from flowq._errors import FlowqError
 from flowq._model import (
     CancelAnswer,
     Confirmed,
@@ -186,6 +187,11 @@ class Faulty:
     async def wait_up(self) -> None:
         await self.line.wait_up()
         await self._inner.wait_up()
+
+    @property
+    def why_down(self) -> FlowqError | None:
+        """The wrapped backend's."""
+        return self._inner.why_down
 
     async def warnings(self) -> list[str]:
         """The wrapped backend's, past the line: no fault is worth having here, and a schedule counts the calls."""

@@ -34,7 +34,7 @@ end
 
 local function envelope_of(lane, entry)
   local row = redis.call('XRANGE', P .. 's:' .. lane, entry, entry)
-  return row[1] and row[1][2][2]
+  return row[1] and body_of(row[1][2])
 end
 
 -- an entry that took its workers down too often, or was cancelled while its worker died: it ends here
@@ -77,7 +77,7 @@ local function adopt(c, m, lane, owners, most, max_crashes, ttl)
       if row[1] then
         if crashed == 1 then redis.call('HSET', crashes, id, n) end
         if max_crashes and max_crashes > 1 and n == max_crashes - 1 then redis.call('HSET', me, 'suspect', lane .. '|' .. id) end
-        grants[#grants + 1] = {id, e[3] + 1, n, row[1][2][2]}
+        grants[#grants + 1] = {id, e[3] + 1, n, body_of(row[1][2])}
         if crashed == 1 then count(lane, c.now, 'crashed', 1) end
       else
         -- deleted under us by an operator: nothing is left to run

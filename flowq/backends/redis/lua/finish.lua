@@ -31,6 +31,14 @@ local function bury_letter(now, lane, id, kind, reason, detail, envelope)
   redis.call('XTRIM', dead, 'MINID', '~', string.format('%.0f', now - 2592000000))
 end
 
+-- the envelope in an entry's fields; of an entry that is none of ours all of it, for its dead letter
+local function body_of(fields)
+  for i = 1, #fields, 2 do
+    if fields[i] == 'd' then return fields[i + 1] end
+  end
+  return table.concat(fields, ' ')
+end
+
 -- id, idempotency key (with its lane) and whether it was moved, of a job in its envelope; a bad envelope has its entry's id
 local function job_of(lane, entry, envelope)
   local ok, job = pcall(cjson.decode, envelope)

@@ -89,7 +89,7 @@ local write = {
   end,
   dead = function(lane, at, entry)
     local row = redis.call('XRANGE', P .. 's:' .. lane, entry, entry)
-    bury_letter(c.now, lane, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 9], row[1] and row[1][2][2] or '')
+    bury_letter(c.now, lane, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 9], row[1] and body_of(row[1][2]) or '')
     finish(ARGV[at + 2], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8] == '1')
     return 'dead'
   end,

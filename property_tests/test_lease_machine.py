@@ -1,0 +1,107 @@
+"""The lease machine over the shipped Lua, on every redis-server that is here (see docs/lease-machine.md).
+
+``FLOWQ_EXAMPLES`` scales it. A violation is shortened and printed as a program that ``lease.search.replay`` runs.
+"""
+
+from __future__ import annotations
+
+import pprint
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from .lease import member
+from .lease.ledger import Violation
+from .lease.machine import LeaseMachine
+from .lease.search import replay, shorten
+from .lease.server import BuildError, Patch, Server, binaries, load_scripts, running
+
+VERSIONS = sorted(binaries(), key=float)
+
+FLOORS = {
+    # per example; CORRECTIONS 4.8 asks for 0.5 bodies, 0.1 expiries and adoptions, 0.05 FENCED and server losses, 30 steps
+    "steps": 100,
+    "bodies": 20,
+    "settled": 10,
+    "expired": 1,
+    "adopted": 5,
+    "server losses": 1,
+    "EPOCH": 3,
+    "LOST": 1,
+    "confirms": 0.5,
+    "dead letters": 1,
+    "FENCED": 0.1,
+    "GONE": 0.3,
+    "STALE": 0.05,
+    "kept": 0.3,
+    "handed back": 0.3,
+    "mine handed back": 0.2,
+    "limbo executed": 0.3,
+    "late": 0.2,
+    "retried": 0.2,
+    "clock steps": 0.2,
+    "cancel requested": 0.1,
+    "cancel removed": 0.1,
+    "resumed": 0.2,
+    "left": 1,
+}
+"""A run below these found its promises kept by not trying: it is red. About a quarter of what a hundred examples show."""
+
+
+def look(server: Server, examples: int) -> Counter[str]:
+    """Run the machine; what happened in all examples together. A violation fails the test with its shortest program."""
+    server.use(load_scripts())
+    LeaseMachine.server, LeaseMachine.members = server, member
+    LeaseMachine.totals.clear()
+    LeaseMachine.failed.clear()
+    how = settings(
+        max_examples=examples,
+        stateful_step_count=40,
+        phases=(Phase.generate,),  # programs are shortened by `shorten`, which knows what an operation is
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
+    try:
+        run_state_machine_as_test(LeaseMachine, settings=how)
+    except Violation as violation:
+        _, program = LeaseMachine.failed[-1]
+        if replay(server, program) is None:
+            raise  # it depends on the order of a Redis set: the log above is all there is
+        program, found = shorten(server, program, member)
+        pytest.fail(f"{found}\nfirst seen as {violation}\nprogram = {pprint.pformat(program)}", pytrace=False)
+    return Counter(LeaseMachine.totals)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_promise_breaks(version: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No program of work, time and faults breaks a promise, on any server; and the programs did try."""
+    examples = settings().max_examples
+    if version != VERSIONS[-1]:
+        examples = max(1, examples // 3)
+    with running(binaries()[version]) as server:
+        totals = look(server, examples)
+        executed = server.commands()
+    with capsys.disabled():
+        print(f"\nlease machine on redis {version}: {executed:,} commands executed; {dict(totals)}")
+    assert examples <= totals["examples"]
+    scarce = {
+        what: (totals[what], floor * examples)
+        for what, floor in FLOORS.items()
+        if totals[what] < floor * examples
+    }
+    assert not scarce or examples < 30, f"the generator has gone blind (seen, wanted): {scarce}"
+
+
+def test_both_generations_of_servers_are_here() -> None:
+    """The machine runs on a server that knows `#!lua` and on one that does not: the scripts differ there."""
+    assert {float(v) < 7 for v in VERSIONS} == {True, False}
+
+
+def test_a_patch_that_does_not_fit_fails_the_build() -> None:
+    """Seams and mutants are textual: text that has changed must be noticed, not skipped."""
+    with pytest.raises(BuildError, match="occurs 0 times"):
+        load_scripts([Patch("claim.lua", "this text is not there", "")])
