@@ -52,7 +52,7 @@ WORK = (
 )
 """Keys that live as long as a job is outstanding: allowed to a test that says ``@pytest.mark.leaves_jobs("why")``."""
 
-FLEET = ("member:*", "pm:*", "pool:*", "ready:*", "expired")
+FLEET = ("member:*", "pm:*", "pool:*", "ready:*", "full:*", "expired")
 """Keys that live as long as a worker has not left: allowed to a test that says ``@pytest.mark.leaves_members("why")``."""
 
 

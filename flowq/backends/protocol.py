@@ -85,8 +85,8 @@ class Stream(Protocol):
     async def exchange(self, me: Standing, ended: Sequence[Ended], want: Want | None) -> Exchanged:
         """One turn: settle what ended, then claim what can start; one round trip where the place can do that.
 
-        Each settle takes effect only if the member still owns that very delivery (owner, entry, n, epoch); otherwise it is
-        reported as refused and changes nothing. A settle is safe to send again. A claim is not: a lost reply is repaired by
+        Each settle takes effect only if the member still owns that very delivery (owner, entry, n), and ``me.epoch`` is the
+        server's; otherwise it is reported as refused and changes nothing. A settle is safe to send again. A claim is not: a lost reply is repaired by
         ``mine``. A limited lane never has more than its limit in flight, over all members.
 
         Raises:
@@ -201,7 +201,10 @@ class Results(Protocol):
     async def status(self, job_id: str) -> JobStatus: ...
 
     async def cancel(self, job_id: str, reason: str, record: bytes, ttl_ms: int) -> CancelAnswer:
-        """Cancel it: remove it if it has not started (and store ``record``), else tell its worker."""
+        """Cancel it: remove it if it has not started (and store ``record``), else tell its worker.
+
+        What was asked for stays asked for: a body that fails, is handed back or dies with its worker meanwhile is not run again.
+        """
         ...
 
 

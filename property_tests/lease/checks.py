@@ -18,7 +18,7 @@ def _any_of(*patterns: str) -> re.Pattern[str]:
 
 
 KNOWN_KEYS = _any_of(
-    *("clock", "members", "expired", "member:*", "pools", "pm:*", "pool:*", "ready:*", "bell:*", "serve", "types"),
+    *("clock", "members", "expired", "member:*", "pools", "pm:*", "pool:*", "ready:*", "full:*", "bell:*", "serve", "types"),
     *("limits", "override", "paused", "orphans", "s:a", "s:b", "s:u", "delayed", "delayed:d", "moved", "dead", "cancels"),
     *("crashes:*", "hungry:*", "once:*", "r:*", "u:*", "stats:*"),
 )

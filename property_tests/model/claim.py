@@ -265,6 +265,9 @@ def claim(
         status = EPOCH
     if status != OK:
         return Claimed(s, status)
+    if room <= 0:  # a ring is passed on to the caller's pool, whatever there is to do
+        rings = tuple(max(n, int(p == pool)) for p, n in enumerate(s.rings))
+        s = s._replace(rings=rings if c.bell else s.rings)
     run = _Claim(c, s, member, room)
     for lane in c.bells[pool]:
         if not c.hint or s.ready >> lane & 1:

@@ -9,6 +9,7 @@ from property_tests.model.state import (
     AWAKE,
     BACKLOG,
     BLOCKED,
+    CONFIRMING,
     DRAINING,
     ENDED,
     HANDED_BACK,
@@ -139,6 +140,8 @@ def will_claim(c: World, w: Worker) -> bool:
     if w.bell == RUNG:
         return (w.status == UP and free(c, w) > 0) or not c.broken.full_eats
     if w.exchange.stage == SETTLED or any(x.phase in ENDED for x in w.held):
+        return True
+    if w.status == UP and free(c, w) > 0 and (w.mine or w.confirm or w.exchange.stage == CONFIRMING):
         return True
     idle = w.exchange.stage == NOTHING or (
         w.exchange.stage == ANSWERED and w.exchange.status not in ("OK", "LOST")

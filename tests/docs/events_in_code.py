@@ -25,6 +25,8 @@ class Event:
     levels: set[str] = attrs.field(factory=set[str])
     loggers: set[str] = attrs.field(factory=set[str])
     facts: set[str] = attrs.field(factory=set[str])
+    perhaps: set[str] = attrs.field(factory=set[str])
+    """Facts that are added on some ways through the function only."""
 
 
 def events_of_the_code() -> dict[str, Event]:
@@ -34,15 +36,16 @@ def events_of_the_code() -> dict[str, Event]:
         tree = ast.parse(path.read_text())
         for function in ast.walk(tree):
             if isinstance(function, Definition):
-                for name, levels, logger, facts in _said_in(function, tree):
+                for name, said in _said_in(function, tree):
                     event = found.setdefault(name, Event())
-                    event.levels |= levels
-                    event.loggers.add(logger)
-                    event.facts |= facts
+                    event.levels |= said.levels
+                    event.loggers |= said.loggers
+                    event.facts |= said.facts
+                    event.perhaps |= said.perhaps
     return dict(sorted(found.items()))
 
 
-def _said_in(function: Definition, tree: ast.Module) -> Iterator[tuple[str, set[str], str, set[str]]]:
+def _said_in(function: Definition, tree: ast.Module) -> Iterator[tuple[str, Event]]:
     for call in _calls(function):
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         extra = next((k.value for k in call.keywords if k.arg == "extra"), None)
@@ -50,17 +53,18 @@ def _said_in(function: Definition, tree: ast.Module) -> Iterator[tuple[str, set[
             facts = {k.arg for k in call.keywords if k.arg and k.arg != "error"}
             for event in _texts(call.args[1], function):
                 logger = _LOGGERS.get(event.partition(".")[0], WORKER).name
-                yield event, _levels(call.args[0]), logger, facts
+                yield event, Event(_levels(call.args[0]), {logger}, facts)
         elif extra is not None:
             fields = _fields(extra, function)
             if "event" not in fields or isinstance(fields["event"], ast.Name):
                 continue  # the one place through which all events of ``say`` go
-            facts = set(fields) - {"event", "facts"}
+            facts, perhaps = set(fields) - {"event", "facts"}, set[str]()
             if "facts" in fields:
                 facts |= set(_fields(fields["facts"], function))
+                perhaps = set(_fields(fields["facts"], function, enlarged=True)) - facts
             levels = {METHODS[method]} if method in METHODS else _levels(call.args[0])
             for event in _texts(fields["event"], function):
-                yield event, levels, _logger(call, tree), facts
+                yield event, Event(levels, {_logger(call, tree)}, facts, perhaps)
 
 
 def _calls(node: ast.AST) -> Iterator[ast.Call]:
@@ -72,28 +76,32 @@ def _calls(node: ast.AST) -> Iterator[ast.Call]:
             yield from _calls(child)
 
 
-def _assigned(name: str, function: Definition) -> Iterator[ast.AST]:
-    """What a local name is bound to, or enlarged by."""
+def _assigned(name: str, function: Definition, *, enlarged: bool = False) -> Iterator[ast.AST]:
+    """What a local name is bound to, and what it is ``enlarged`` by."""
     for node in ast.walk(function):
         match node:
             case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
                 yield value
             case ast.AnnAssign(target=ast.Name(id=found), value=ast.AST() as value) if found == name:
                 yield value
-            case ast.AugAssign(target=ast.Name(id=found), value=value) if found == name:
+            case ast.AugAssign(target=ast.Name(id=found), value=value) if found == name and enlarged:
                 yield value
 
 
-def _fields(node: ast.AST, function: Definition) -> Mapping[str, ast.AST]:
+def _fields(node: ast.AST, function: Definition, *, enlarged: bool = False) -> Mapping[str, ast.AST]:
     """The string keys of a dict that is written out here, or in the function."""
     match node:
         case ast.Dict(keys=keys, values=values):
             pairs = zip(keys, values, strict=True)
             return {k.value: v for k, v in pairs if isinstance(k, ast.Constant) and isinstance(k.value, str)}
         case ast.BinOp(left=left, right=right):
-            return {**_fields(left, function), **_fields(right, function)}
+            return {
+                **_fields(left, function, enlarged=enlarged),
+                **_fields(right, function, enlarged=enlarged),
+            }
         case ast.Name(id=name):
-            return {k: v for value in _assigned(name, function) for k, v in _fields(value, function).items()}
+            values = list(_assigned(name, function, enlarged=enlarged))
+            return {k: v for value in values for k, v in _fields(value, function).items()}
     return {}
 
 
@@ -129,7 +137,8 @@ def _logger(call: ast.Call, tree: ast.Module) -> str:
             for node in tree.body:
                 match node:
                     case ast.Assign(
-                        targets=[ast.Name(id=found)], value=ast.Call(args=[ast.Constant(value=str() as logger)])
+                        targets=[ast.Name(id=found)],
+                        value=ast.Call(args=[ast.Constant(value=str() as logger)]),
                     ) if found == name:
                         return logger
     raise AssertionError(f"the logger of an event cannot be read from the code: {ast.dump(call.func)}")

@@ -75,6 +75,7 @@ class Shop:
         self._tasks = tasks
         self._caplog = caplog
         self._scopes: dict[Worker, anyio.CancelScope] = {}
+        self._ended: set[anyio.CancelScope] = set()
 
     def app(self, **options: Any) -> flowq.App[Any]:
         """The app, as one more program defines it."""
@@ -95,12 +96,18 @@ class Shop:
         *,
         task_status: TaskStatus[Worker],
     ) -> None:
-        with scope:
-            await flowq.run(app, task_status=task_status, **options)
+        try:
+            with scope:
+                await flowq.run(app, task_status=task_status, **options)
+        finally:
+            self._ended.add(scope)
 
     def cancel(self, worker: Worker) -> None:
         """Cancel the scope around a worker, as an embedding program would."""
         self._scopes[worker].cancel()
+
+    def has_ended(self, worker: Worker) -> bool:
+        return self._scopes[worker] in self._ended
 
     def said(self, event: str) -> list[logging.LogRecord]:
         """The records of an event so far."""
@@ -180,4 +187,4 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 10.0) 
         while not condition():  # noqa: ASYNC110 - a fact in the server or in the code under test
             await anyio.sleep(0.005)
         return
-    pytest.fail(f"not seen within {seconds:g} s: {what}")
+    raise AssertionError(f"not seen within {seconds:g} s: {what}")

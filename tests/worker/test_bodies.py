@@ -131,15 +131,15 @@ async def test_cancelling_the_nursery_around_it_ends_a_worker_soon(
                 await anyio.sleep(60)
 
             async with app:
-                idle = await shop.start(app, concurrency=1)
+                worker = await shop.start(app, concurrency=1)
                 job = await long.enqueue()
-                await until(lambda: idle.stats().running == 1, "it runs")
+                await until(lambda: worker.stats().running == 1, "it runs")
                 if server_is == "dead":
                     server.process.kill()
                     server.process.wait()
                 began = anyio.current_time()
-                shop.cancel(idle)
-                await until(lambda: shop.said("worker.stopped"), "it has ended", 5)
+                shop.cancel(worker)
+                await until(lambda: shop.has_ended(worker), "it has ended", 5)
                 took = anyio.current_time() - began
                 record_property("seconds", took)
                 if server_is == "there":

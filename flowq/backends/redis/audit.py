@@ -29,7 +29,8 @@ LOOK = 1000
 LOOK_ENTRIES = 200
 """Oldest entries of each stream that are compared with its pending list; they are read with their payload."""
 FOREVER = (
-    "clock", "members", "expired", "member:*", "pools", "pool:*", "pm:*", "serve", "ready:*", "bell:*", "types", "limits",
+    "clock", "members", "expired", "member:*", "pools", "pool:*", "pm:*", "serve", "ready:*", "full:*", "bell:*", "types",
+    "limits",
     "override", "paused", "s:*", "delayed", "delayed:d", "moved", "dead", "cancels", "orphans", "crashes:*", "stats:*", "u:*",
     "waiters",
 )  # fmt: skip

@@ -30,6 +30,7 @@ local function bury(m, l)
   local owes = 0
   for _, lane in ipairs(p and redis.call('HKEYS', P .. 'pool:' .. p) or {}) do
     local s = P .. 's:' .. lane
+    redis.call('SREM', P .. 'full:' .. lane, m)
     local own = redis.pcall('XPENDING', s, 'flowq', '-', '+', 1, m)
     if not own.err then
       if #own > 0 then

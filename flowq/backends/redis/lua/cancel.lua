@@ -31,6 +31,8 @@ elseif state == 'ready' then
   local _, key, moved = job_of(lane, entry, envelope_of(lane, entry) or '')
   remove(lane, {entry})
   finish(id, record, ttl, key, moved)
+  -- it may have been handed back, and with nobody left to claim nobody else would forget that
+  if pending(lane) == 0 then forgive(lane) end
 else
   redis.call('HSET', P .. 'cancels', lane .. '|' .. entry, reason)
   redis.call('PUBLISH', P .. 'control', 'cancel')

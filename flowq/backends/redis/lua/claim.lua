@@ -94,6 +94,7 @@ local function take_from(lane, limit, policy)
   local max_crashes, sync, ttl = string.match(policy, '^%d*|(%d*)|(%d*)|(%d*)')
   local most = sync == '1' and math.min(threads, room) or room
   most = math.max(0, most) + (not limit and extra[lane] or 0)
+  if sync == '1' then redis.call(threads > 0 and 'SREM' or 'SADD', P .. 'full:' .. lane, m) end
   if limit and c.l < c.q then return true end
   local used = pending(lane)
   if not used then return false end
@@ -146,7 +147,7 @@ local function take_from(lane, limit, policy)
   if take > 0 and n < take then
     if not left then redis.call('SREM', P .. 'ready:' .. pool, lane) end
   elseif others then
-    short[#short + 1] = {lane, limit, used + n, capped or most > take}
+    short[#short + 1] = {lane, limit, used + n, capped or most > take, sync == '1'}
   end
   return true
 end
@@ -172,7 +173,9 @@ for _, x in ipairs(short) do
   elseif limit then
     redis.call('ZREM', P .. 'hungry:' .. lane, m)
   end
-  if waiting > 0 and (not limit or used < limit) then ring(lane) end
+  -- a sync task is not rung for if every member has its threads full: they would wake each other for ever
+  local useful = not x[5] or threads > 0 or redis.call('SCARD', P .. 'full:' .. lane) < serving(lane)
+  if waiting > 0 and (not limit or used < limit) and useful then ring(lane) end
 end
 if pass_on == '1' then ring_pool(pool) end
 

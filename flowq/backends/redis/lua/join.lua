@@ -79,7 +79,7 @@ local moved, kept = {}, {}
 for i = rest + 2 * nlanes, #ARGV, 3 do
   local lane, entry, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local own = redis.pcall('XPENDING', P .. 's:' .. lane, 'flowq', entry, entry, 1)
-  if not own.err and own[1] and own[1][2] == old and own[1][4] == n and redis.call('HEXISTS', P .. 'limits', lane) == 0 then
+  if not own.err and own[1] and own[1][2] == old and own[1][4] == n and not limit_of(lane) then
     redis.call('XCLAIM', P .. 's:' .. lane, 'flowq', m, 0, entry, 'JUSTID')
     if redis.call('HGET', P .. 'member:' .. old, 'suspect') == lane .. '|' .. entry then
       redis.call('HSET', P .. 'member:' .. m, 'suspect', lane .. '|' .. entry)
