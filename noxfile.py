@@ -37,9 +37,10 @@ def floors(session: nox.Session) -> None:
 
 @nox.session(name="property")
 def properties(session: nox.Session) -> None:
-    """The state machines and properties. ``FLOWQ_EXAMPLES=5000 nox -s property`` looks longer (default 100 examples each)."""
+    """The state machines and properties, and the whole table of the lease model. ``FLOWQ_EXAMPLES=5000 nox -s property`` looks longer (default 100 examples each)."""
     install(session)
     session.run("python", "-m", "pytest", "--timeout=0", "property_tests", *session.posargs)
+    session.run("python", "-m", "property_tests.model")
 
 
 @nox.session

@@ -21,6 +21,7 @@ from typing import Protocol, TypeVar
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
+from trio.lowlevel import enable_ki_protection
 
 from flowq._errors import FlowqError, NotEntered, OutcomeUnknown, SubmitUnknown, Unavailable
 from flowq._model import Receipt, Submission
@@ -184,6 +185,7 @@ class Producer:
             self._woken = True
             self._idle.pop().set()
 
+    @enable_ki_protection
     async def _send_batches(self) -> None:
         while True:
             while not self._asks and not self._again:
@@ -212,7 +214,9 @@ class Producer:
             now, patience = anyio.current_time(), f"{self._timeout:g} s (enqueue_timeout)"
             why = f": {self._backend.why_down}" if self._backend.why_down else ""
             while self._asks and self._asks[0].deadline <= now:
-                error = Unavailable(f"nothing was stored: the server could not be reached for {patience}{why}")
+                error = Unavailable(
+                    f"nothing was stored: the server could not be reached for {patience}{why}"
+                )
                 self._asks.popleft().finish(error)
             return None
         asks: list[_Ask] = []

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import anyio
 import attrs
+from trio.lowlevel import disable_ki_protection
 
 from flowq._runtime.clock import Loop
 from flowq._runtime.control import Control
@@ -112,6 +113,8 @@ def _lane(
 ) -> Lane:
     if not task.is_sync:
         body = task.fn
+        if hasattr(body, "__code__"):
+            disable_ki_protection(body)
     elif options.keeper == "task":
         body = inline(task.fn)
     else:

@@ -1,6 +1,10 @@
 """Nurseries with the manners of this room: one plain error instead of a group, and children that outlive a cancellation.
 
 Nobody outside shall see the groups of our own nurseries: what a worker dies of is one exception.
+
+On trio a KeyboardInterrupt strikes whatever task runs Python at that moment. Our own tasks are protected from it, or a Ctrl-C would
+now and then cost the connection, the membership and the jobs in hand; it then reaches the main task, as a cancellation does. Bodies
+are not protected (``assembly``): one that computes would hear of it only at its end.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from typing import Any, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
+from trio.lowlevel import enable_ki_protection
 
 from flowq._errors import FlowqError
 
@@ -41,6 +46,7 @@ def most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return members[0] if members else group.exceptions[0]
 
 
+@enable_ki_protection
 async def guarded(function: Callable[..., Awaitable[Any]], *args: Any) -> None:
     """Run one of our own tasks: what is no error of ours is a defect, and is said to be one."""
     try:
@@ -63,6 +69,7 @@ class Shelter:
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any, name: str) -> None:
         self._tasks.start_soon(self._sheltered, function, args, name=name)
 
+    @enable_ki_protection
     async def _sheltered(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
         with anyio.CancelScope(shield=True) as scope:
             self._scopes.append(scope)
@@ -77,6 +84,7 @@ class Shelter:
         opened: T = await self._tasks.start(self._hold, opening, name=name)
         return opened
 
+    @enable_ki_protection
     async def _hold(
         self, opening: Callable[[], AbstractAsyncContextManager[T]], *, task_status: TaskStatus[T]
     ) -> None:

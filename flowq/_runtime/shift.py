@@ -15,6 +15,7 @@ from contextvars import Context, copy_context
 
 import anyio
 from anyio.abc import TaskGroup
+from trio.lowlevel import enable_ki_protection
 
 from flowq._errors import ServerError
 from flowq._runtime.assembly import Crew
@@ -26,7 +27,7 @@ from flowq._runtime.reader import listen
 CLOSING = 1.0
 """Seconds that outcomes and hand-backs get on their way out after a cancellation."""
 CLOSING_DRAINED = 2.0
-"""The same after a drain, which nobody is in such a hurry for."""
+"""The same after a drain that has outcomes to tell: nobody is in such a hurry then."""
 LOOK_EVERY = 0.02
 """Seconds between looks whether the last body has left, while draining."""
 
@@ -95,6 +96,7 @@ class Shift:
                 await self._run_bodies(started)
             outside.cancel_scope.cancel()
 
+    @enable_ki_protection
     async def _notice_cancellation(self) -> None:
         try:
             await anyio.sleep_forever()
@@ -123,7 +125,12 @@ class Shift:
                 crew.intake.is_open = True
                 crew.intake.ask()
                 started()
-                await self._drain_asked.wait()
+                try:
+                    await self._drain_asked.wait()
+                except BaseException:
+                    # no scope kept it out: asyncio's own cancellation, or trio's KeyboardInterrupt in the main task
+                    self._cut()
+                    raise
                 intake.cancel_scope.cancel()
             await self._let_bodies_leave()
             bodies.cancel_scope.cancel()
@@ -137,6 +144,7 @@ class Shift:
         if await Consumer(self._crew.floor, self._crew.judge).run():
             self._clean.run(self._add_consumer)
 
+    @enable_ki_protection
     async def _raise_failure(self) -> None:
         await self._failed.wait()
         if self.failure is not None:
@@ -172,11 +180,13 @@ class Shift:
 
     # --- the end ------------------------------------------------------------------------------------------------------------
 
+    @enable_ki_protection
     async def close(self) -> None:
         """Settle, hand back, leave: sheltered, but not for long. No body runs any more."""
         crew = self._crew
         crew.intake.is_open = False
-        patience = CLOSING_DRAINED if self._is_over and not self._is_cut else CLOSING
+        unhurried = self._is_over and not self._is_cut and crew.floor.known
+        patience = CLOSING_DRAINED if unhurried else CLOSING
         left = False
         with anyio.move_on_after(patience, shield=True), suppress(ServerError):
             crew.floor.release_ready()

@@ -74,7 +74,9 @@ def moment(unix: float) -> str:
 
 def arguments(envelope: Mapping[str, Any] | None, *, length: int = PREVIEW) -> str:
     """A job's arguments as in a call, cut to ``length``."""
-    args, kwargs = (envelope.get("args", []), envelope.get("kwargs", {})) if envelope is not None else (None, None)
+    args, kwargs = (
+        (envelope.get("args", []), envelope.get("kwargs", {})) if envelope is not None else (None, None)
+    )
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         return "(cannot be read)"
     parts = [_json(value) for value in args]

@@ -18,12 +18,50 @@ def _any_of(*patterns: str) -> re.Pattern[str]:
 
 
 KNOWN_KEYS = _any_of(
-    *("clock", "members", "expired", "member:*", "pools", "pm:*", "pool:*", "ready:*", "full:*", "bell:*", "serve", "types"),
-    *("limits", "override", "paused", "orphans", "s:a", "s:b", "s:u", "delayed", "delayed:d", "moved", "dead", "cancels"),
-    *("crashes:*", "hungry:*", "once:*", "r:*", "u:*", "stats:*"),
+    *(
+        "clock",
+        "members",
+        "expired",
+        "member:*",
+        "pools",
+        "pm:*",
+        "pool:*",
+        "ready:*",
+        "full:*",
+        "bell:*",
+        "serve",
+        "types",
+    ),
+    *(
+        "limits",
+        "override",
+        "paused",
+        "orphans",
+        "s:a",
+        "s:b",
+        "s:u",
+        "delayed",
+        "delayed:d",
+        "moved",
+        "dead",
+        "cancels",
+    ),
+    *("crashes:*", "hungry:*", "full:*", "once:*", "r:*", "u:*", "stats:*"),
 )
 AT_REST = _any_of(
-    *("clock", "members", "types", "limits", "override", "s:*", "dead", "once:*", "r:*", "stats:*", "hungry:*"),
+    *(
+        "clock",
+        "members",
+        "types",
+        "limits",
+        "override",
+        "s:*",
+        "dead",
+        "once:*",
+        "r:*",
+        "stats:*",
+        "hungry:*",
+    ),
     "orphans",
 )
 """What may be left when every job has ended and every worker has left. `orphans` is a hint that outlives its cause."""
@@ -92,7 +130,9 @@ def owners(now: int, state: State, book: Ledger) -> None:
         for entry, (owner, _) in lane.pending.items():
             found = name in state.orphans and _in_ready(state, name)
             if state.sentinel and owner not in state.members and not found:
-                raise Violation("findable", f"{name} {entry} of {owner!r}, orphans {state.orphans}, ready {state.ready}")
+                raise Violation(
+                    "findable", f"{name} {entry} of {owner!r}, orphans {state.orphans}, ready {state.ready}"
+                )
             if owner not in lane.consumers:
                 raise Violation("findable", f"{owner} owns {entry} and is no consumer")
 
@@ -149,6 +189,8 @@ def leftovers(now: int, state: State, book: Ledger) -> None:
         held = lane.pending if "group" not in book.lost else lane.entries
         if extra := set(lane.crashes) - set(held):
             raise Violation("leftovers", f"crash counts of {extra} in {name}")
+        if state.sentinel and (extra := set(lane.full) - set(state.members)):
+            raise Violation("leftovers", f"{extra} is gone and marked as full in {name}")
         if extra := set(lane.consumers) - set(state.members) - set(state.expired) - {"-"}:
             if state.sentinel:
                 raise Violation("consumers", f"{extra} in {name}")
@@ -211,8 +253,7 @@ def idle_work(state: State, who: Member, room: int, threads: int, got: dict[str,
             free = [
                 e
                 for e, (owner, _) in lane.pending.items()
-                if not state.live(owner)
-                and not (suspect and lane.crashes.get(e, 0) + (owner != "-") >= 2)
+                if not state.live(owner) and not (suspect and lane.crashes.get(e, 0) + (owner != "-") >= 2)
             ]
             if free:
                 return f"{name}: {free} of the dead, {held} held, limit {limit}"

@@ -14,7 +14,7 @@ import attrs
 
 from flowq._model import Again, Cancelled, Dead, Delivery, Ended, Released
 
-from .member import Body
+from .body import Body
 from .state import State
 
 
@@ -61,13 +61,17 @@ class Ledger:
     def go_back(self, jobs: dict[str, Job]) -> None:
         """The server is where it was then. Fences were handed out all the same."""
         now = self.jobs
-        self.jobs = {uid: attrs.evolve(j, fence=now[uid].fence if uid in now else j.fence) for uid, j in jobs.items()}
+        self.jobs = {
+            uid: attrs.evolve(j, fence=now[uid].fence if uid in now else j.fence) for uid, j in jobs.items()
+        }
         self.used.clear()
 
     def check_open(self, uid: str, doing: str) -> Job:
         job = self.jobs.get(uid)
         if job is None:
-            raise Violation("no ghost", f"{doing} of {uid}, which nobody submitted (or whose submission the server lost)")
+            raise Violation(
+                "no ghost", f"{doing} of {uid}, which nobody submitted (or whose submission the server lost)"
+            )
         if job.state != "open":
             raise Violation("one outcome", f"{doing} of {uid}, which is {job.state} already")
         return job
@@ -116,9 +120,14 @@ class Ledger:
         self.fences.add(grant.fence)
         job.fence = max(job.fence, grant.fence)
         if grant.n > 1 and (grant.crashes, grant.n) != (
-            now := (after.lanes[grant.lane].crashes.get(grant.entry, 0), after.lanes[grant.lane].pending[grant.entry][1])
+            now := (
+                after.lanes[grant.lane].crashes.get(grant.entry, 0),
+                after.lanes[grant.lane].pending[grant.entry][1],
+            )
         ):
-            raise Violation("crash count", f"{uid} came with {grant.crashes}, n={grant.n}; the server has {now}")
+            raise Violation(
+                "crash count", f"{uid} came with {grant.crashes}, n={grant.n}; the server has {now}"
+            )
 
     def adopted(self, before: State, after: State) -> None:
         """A claim changed owners, whether or not its reply says so."""
@@ -133,7 +142,9 @@ class Ledger:
                 self.jobs[uid].crashes += died
                 crashes = lane.crashes.get(entry, 0) + died
                 if new[1] != n + 1 or after.lanes[name].crashes.get(entry, 0) != crashes:
-                    raise Violation("crash count", f"{uid} went from {owner} n={n} to {new}; {crashes} crashes expected")
+                    raise Violation(
+                        "crash count", f"{uid} went from {owner} n={n} to {new}; {crashes} crashes expected"
+                    )
                 if after.live(owner):
                     raise Violation("adoption", f"{uid} was taken from {owner}, which is alive")
 
@@ -147,7 +158,10 @@ class Ledger:
             job.state = "dead"
             self.events["dead letters"] += 1
         else:
-            raise Violation("no loss", f"{uid} ({job.id}) is nowhere; record {record!r}, letter {buried}, {job.crashes} crashes")
+            raise Violation(
+                "no loss",
+                f"{uid} ({job.id}) is nowhere; record {record!r}, letter {buried}, {job.crashes} crashes",
+            )
 
 
 def uid_of(envelope: str | bytes) -> str:

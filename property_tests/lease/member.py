@@ -11,93 +11,19 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
-import attrs
-
-from flowq._model import (
-    Again,
-    Cancelled,
-    Dead,
-    Delivery,
-    Ended,
-    LanePolicy,
-    LeaseTimes,
-    Outcome,
-    Released,
-    Status,
-    Succeeded,
-    Want,
-)
+from flowq._model import Delivery, Ended, LanePolicy, Status, Want
 from flowq.backends.protocol import Standing
 from flowq.backends.redis import scripts
 
-TTL = 10_000
-"""Lease in ms. LeaseTimes makes of it: G 1667, margin 3500, renew every 1250."""
-TIMES = LeaseTimes.of(TTL / 1000)
-LOCAL = TTL - int(TIMES.margin * 1000)
-"""For how long after its sending a renewal keeps this worker's bodies alive."""
-RENEW_EVERY = int(TIMES.renew_every * 1000)
-UNWIND = 1500
-"""How long a cancelled body may still run: margin - G - a little for the watchdog."""
-CONCURRENCY = 6
-RECORD_TTL = 600_000
-
-
-@attrs.define(eq=False)
-class Body:
-    """One run of a job's function: what the promises are about."""
-
-    job: str
-    lane: str
-    entry: str
-    fence: int
-    limited: bool
-    owner: Member
-    life: str
-    started: int
-    stops: int | None = None
-    """When it surely runs no more; None: it runs."""
-    lease_ended: int | None = None
-    """Its member's life ended then, and it went on (unlimited lanes only)."""
-    bound: float = 0
-    """Largest limit of its lane that was in force while it ran."""
-
-    def runs(self, now: int) -> bool:
-        return self.stops is None or now < self.stops
-
-    def leased(self, now: int) -> bool:
-        """Does it run inside its lease? One that a stopped process cannot cancel is excused from its deadline on."""
-        until = self.owner.deadline if self.lease_ended is None else self.lease_ended
-        return self.runs(now) and now < until + UNWIND
-
-
-@attrs.define(eq=False)
-class Held:
-    """A delivery that this worker knows: waiting to start, running, or ended with its outcome not yet acknowledged."""
-
-    delivery: Delivery
-    limited: bool
-    envelope: dict[str, Any]
-    body: Body | None = None
-    ended: Ended | None = None
-
-
-@attrs.define(eq=False)
-class Request:
-    """What goes over the wire: one or two script calls in one write, and what the reply needs to be understood."""
-
-    kind: str
-    calls: list[tuple[str, scripts.Args]]
-    member: str
-    sent: int
-    ended: list[Ended] = attrs.Factory(list)
-    listed: list[Delivery] = attrs.Factory(list)
-    new_id: str = ""
+from .body import CONCURRENCY, LOCAL, TTL, UNWIND, Body, Held, Request, outcome_of
 
 
 class Member:
     """A worker process: its loop (one request at a time), its keeper, its watchdog and its bodies."""
 
-    def __init__(self, name: str, pool: str, lanes: Mapping[str, LanePolicy], start: Callable[[Body], None]) -> None:
+    def __init__(
+        self, name: str, pool: str, lanes: Mapping[str, LanePolicy], start: Callable[[Body], None]
+    ) -> None:
         self.name, self.pool, self.lanes, self._start_hook = name, pool, lanes, start
         self._ids = count(1)
         self._turn = 0
@@ -147,7 +73,9 @@ class Member:
             return self._settle_late(now) or self._join(now)
         if not self.confirmed:
             listed = [h.delivery for h in self.known.values()]
-            return self._ask("confirm", now, [("confirm", scripts.confirm(self.standing(), self.nonce(), listed))], listed)
+            return self._ask(
+                "confirm", now, [("confirm", scripts.confirm(self.standing(), self.nonce(), listed))], listed
+            )
         if not self.reconciled:
             listed = [h.delivery for h in self.known.values()]
             return self._ask("mine", now, [("mine", scripts.mine(self.standing(), listed))], listed)
@@ -181,7 +109,11 @@ class Member:
         new = f"{self.name}.{next(self._ids)}"
         args = scripts.join(
             *(new, self.nonce()),
-            **{"ttl_ms": TTL, "virgin_ok": self.virgin_ok, "old": self.old, "pool": self.pool, "facts": b"{}"},
+            ttl_ms=TTL,
+            virgin_ok=self.virgin_ok,
+            old=self.old,
+            pool=self.pool,
+            facts=b"{}",
             lanes=self.lanes,
             keep=keep,
         )
@@ -209,7 +141,12 @@ class Member:
 
     def leave(self, now: int) -> Request | None:
         """End this membership, if nothing runs and nothing is unsent."""
-        if not self.id or self.waiting or not self.greeted or any(h.body or h.ended for h in self.known.values()):
+        if (
+            not self.id
+            or self.waiting
+            or not self.greeted
+            or any(h.body or h.ended for h in self.known.values())
+        ):
             return None
         return self._ask("leave", now, [("leave", [self.id])])
 
@@ -372,28 +309,8 @@ class Member:
         d, job = held.delivery, held.envelope
         held.ended = Ended(
             delivery=d,
-            outcome=_outcome(how, job, f"{d.lane}:{d.entry}", why),
+            outcome=outcome_of(how, job, f"{d.lane}:{d.entry}", why),
             job_id=job.get("id") or f"{d.lane}:{d.entry}",
             key=f"{d.lane}:{job['key']}" if job.get("key") else "",
             moved="id" in job,
         )
-
-
-def _outcome(how: str, job: dict[str, Any], first_id: str, why: str) -> Outcome:
-    match how:
-        case "ok":
-            return Succeeded(record=None, ttl_ms=0)
-        case "result":
-            return Succeeded(record=b'{"status":"succeeded"}', ttl_ms=RECORD_TTL)
-        case "retry" | "retry_later":
-            again = json.dumps({"id": first_id, **job}).encode()
-            return Again(envelope=again, delay_ms=0 if how == "retry" else 700, why="asked")
-        case "dead":
-            return Dead("error", "why", b'{"status":"dead"}', RECORD_TTL, b"{}")
-        case "free":
-            return Released()
-        case "cancelled":
-            record = json.dumps({"status": "cancelled", "reason": why}).encode()
-            return Cancelled(record, RECORD_TTL)
-        case _:
-            raise ValueError(how)

@@ -20,7 +20,7 @@ from . import member
 from .ledger import Violation
 from .machine import LeaseMachine
 from .mutants import MUTANTS, Mutant
-from .operations import drain
+from .rounds import drain
 from .server import Patch, Server, binaries, load_scripts, running
 from .world import Program, World
 

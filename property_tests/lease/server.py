@@ -145,7 +145,9 @@ class Server:
         old = self.version < SHEBANG_SINCE
         self.call(("SCRIPT", "FLUSH"))
         self._dump = self.call(("SCRIPT", "LOAD", DUMP))[0]
-        texts = [(name, script.text_for((6, 0, 0) if old else self.version)) for name, script in scripts.items()]
+        texts = [
+            (name, script.text_for((6, 0, 0) if old else self.version)) for name, script in scripts.items()
+        ]
         shas = self.call(*(("SCRIPT", "LOAD", text) for _, text in texts))
         self._shas = {name: sha for (name, _), sha in zip(texts, shas, strict=True)}
 
@@ -195,7 +197,18 @@ def running(binary: str) -> Iterator[Server]:
     """A server of our own on a unix socket, without persistence; stopped by its process id."""
     with tempfile.TemporaryDirectory(prefix="flowq-") as folder:
         socket = Path(folder, "s")
-        options = ["--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", "", "--appendonly", "no"]
+        options = [
+            "--port",
+            "0",
+            "--unixsocket",
+            str(socket),
+            "--dir",
+            folder,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
         with subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL) as process:
             try:
                 until = time.monotonic() + 10

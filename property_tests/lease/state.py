@@ -51,7 +51,7 @@ for _, lane in ipairs({'a', 'b', 'u'}) do
   if not pending.err then
     x.pending, x.consumers = pending, field(redis.call('XINFO', 'CONSUMERS', s, 'flowq'), 'name')
   end
-  x.crashes, x.hungry = hash('crashes:' .. lane), zset('hungry:' .. lane)
+  x.crashes, x.hungry, x.full = hash('crashes:' .. lane), zset('hungry:' .. lane), set('full:' .. lane)
   out.lanes[lane] = x
 end
 out.dead = redis.call('XRANGE', P .. 'dead', '-', '+')
@@ -73,6 +73,7 @@ class Lane:
         self.pending: dict[str, tuple[str, int]] = {p[0]: (p[1], p[3]) for p in _list(raw["pending"])}
         self.consumers: list[str] = _list(raw["consumers"])
         self.crashes: dict[str, int] = {e: int(n) for e, n in raw["crashes"].items()}
+        self.full: list[str] = _list(raw["full"])
         self.hungry: dict[str, float] = {m: float(s) for m, s in raw["hungry"].items()}
 
     @property

@@ -14,9 +14,11 @@ import redis
 from flowq._model import LanePolicy, Refusal, Status, Submission
 from flowq.backends.redis import scripts
 
-from . import checks, member as shipped_member
+from . import checks
+from . import member as shipped_member
+from .body import TTL, Body, Request
 from .ledger import Job, Ledger, Violation, uid_of
-from .member import Body, Member, Request
+from .member import Member
 from .server import PREFIX, Server, Snapshot
 from .state import LANES, State
 
@@ -24,7 +26,9 @@ Op = tuple[Any, ...]
 Program = list[Op]
 
 MAX_CRASHES = 3
-FAULTLESS = frozenset({"submit", "turn", "end", "end_all", "tick", "renew", "quiet", "rounds", "control", "leave", "give_back"})
+FAULTLESS = frozenset(
+    {"submit", "turn", "end", "end_all", "tick", "renew", "quiet", "rounds", "control", "leave", "give_back"}
+)
 START = 1_700_000_000_000
 NO_ID = "0" * 8
 
@@ -138,7 +142,7 @@ class World:
         self.book.events["joined"] += 1
         for w in self.workers:
             w.virgin_ok = False
-        old = scripts.read_join(reply, request.new_id, request.listed, self.rules.TTL)
+        old = scripts.read_join(reply, request.new_id, request.listed, TTL)
         self.book.events["kept"] += len(old.kept)
         self.owns_nothing(str(request.calls[0][1][5]), "its next life joined")
 
@@ -160,7 +164,9 @@ class World:
         for name, lane in self.state.lanes.items():
             for entry, (owner, _) in lane.pending.items():
                 if owner == request.member and (name, entry) not in known:
-                    raise Violation("hand-back", f"{owner} owns {name} {entry} after `mine` and does not know it")
+                    raise Violation(
+                        "hand-back", f"{owner} owns {name} {entry} after `mine` and does not know it"
+                    )
 
     def after_confirm(self, before: State, request: Request, reply: Any, i: int) -> None:
         self.after_any(before, request, reply, i)
@@ -188,7 +194,9 @@ class World:
         for grant in claimed.grants:
             self.book.granted(before, grant, self.state)
             if grant.crashes >= MAX_CRASHES:
-                raise Violation("dead letter", f"{uid_of(grant.raw)} is delivered after {grant.crashes} crashes")
+                raise Violation(
+                    "dead letter", f"{uid_of(grant.raw)} is delivered after {grant.crashes} crashes"
+                )
             if grant.lane in claimed.limits and self.state.l < self.state.q:
                 raise Violation("quarantine", f"{grant.lane} {grant.entry} granted in it")
         if not self.state.live(request.member):
@@ -197,7 +205,9 @@ class World:
         got = {lane: sum(g.lane == lane for g in claimed.grants) for lane in LANES}
         room, threads = int(args[4]) - sum(got.values()), int(args[5]) - got["b"]
         if before.clock.get("ep") != args[2] or self.state.clock.get("ep") != args[2]:
-            raise Violation("epoch", f"{request.member} of epoch {args[2]} may claim in {self.state.clock.get('ep')}")
+            raise Violation(
+                "epoch", f"{request.member} of epoch {args[2]} may claim in {self.state.clock.get('ep')}"
+            )
         fresh = {lane: sum(g.lane == lane and g.n == 1 for g in claimed.grants) for lane in LANES}
         if unfair := checks.fair_share(self.state, request.member, fresh):
             raise Violation("fair share", unfair)

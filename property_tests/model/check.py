@@ -36,7 +36,7 @@ def successors(c: World, state: State) -> list[Successor]:
         if w.status in (UP, DRAINING):
             worker.faults(mv, i, w)
             worker.deadline(mv, i, w)
-            if not c.prompt:
+            if not c.prompt or w.confirm or w.epoch != state.env.epoch:
                 worker.lease(mv, i, w)
             loop.continue_exchange(mv, i, w)
             loop.exchange(mv, i, w)

@@ -1,4 +1,4 @@
-"""The claim script: the only way in which a job reaches a worker (R6), with the fair share (R10), suspects (R11) and rings (R12)."""
+"""The claim script: the only way in which a job reaches a worker (R6), with fair shares (R14), suspects (R15) and rings (R16)."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def ring(
     pool: int = -1,
     always: tuple[int, ...] = (),
 ) -> Server:
-    """Ring at the end of a write that leaves backlog and capacity: once for each pool that serves such a lane (R12).
+    """Ring at the end of a write that leaves backlog and capacity: once for each pool that serves such a lane (R16).
 
     ``always``: lanes for which it rings unasked.
     """

@@ -1,4 +1,4 @@
-"""The worker's loop: one exchange at a time (settle + claim, confirm, or mine), and the bell (R4, R5, R7, R8, R12)."""
+"""The worker's loop: one exchange at a time (settle + claim, confirm, or mine), and the bell (R4, R5, R7, R8, R16)."""
 
 from __future__ import annotations
 

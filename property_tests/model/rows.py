@@ -17,17 +17,26 @@ class Row(NamedTuple):
     expect: str
     every: int = 10
     """Each how-manieth state is run to its end (liveness)."""
+    quick: bool = False
+    """Part of ``test_model.py``; mutants always are."""
 
 
 def row(
-    group: str, name: str, expect: str = HOLDS, *, every: int = 10, broken: str = "", **world: Any
+    group: str,
+    name: str,
+    expect: str = HOLDS,
+    *,
+    every: int = 10,
+    quick: bool = False,
+    broken: str = "",
+    **world: Any,
 ) -> Row:
     """A row; ``broken`` names fields of Broken, ``field`` or ``field=text``, with blanks between."""
     rules: dict[str, Any] = {}
     for word in broken.split():
         field, _, text = word.partition("=")
         rules[field] = text or True
-    return Row(group, name, World(broken=Broken(**rules), **world), expect, every)
+    return Row(group, name, World(broken=Broken(**rules), **world), expect, every, quick)
 
 
 U = UNLIMITED
@@ -39,6 +48,7 @@ POISON: dict[str, Any] = {"prompt": True, "ttl": 2, "joins": 6}
 
 CORRECT = [
     row("lease", "no faults, TTL 3"),
+    row("lease", "no faults, TTL 2, one job", jobs=(0,), quick=True, **T2),
     row("lease", "three workers", workers=(0, 0, 0), joins=3, **T2),
     row("lease", "limit 2, two consumers, three jobs", limits=(2,), consumers=2, jobs=(0, 0, 0), **T2),
     row("lease", "two lanes under one lease", limits=(1, 1), consumers=2, jobs=(0, 0, 1), **T2),
@@ -48,21 +58,22 @@ CORRECT = [
     row("lease", "lost replies and limbo, two consumers", net=1, consumers=2, limits=(2,), **T2),
     row("lease", "retry with delay", retry=True, **T2),
     row("lease", "leave and SIGKILL, one job", leave=1, crash=1, joins=3, jobs=(0,), **T2),
-    row("lease", "leave, two jobs", leave=1, **T2),
+    row("lease", "leave, one job", leave=1, jobs=(0,), quick=True, **T2),
     row("lease", "limit moved twice among 0, 1, 2", limit_changes=2, strict=True, **T2),
     row(
         "lease", "limit 2 moved, two consumers", limit_changes=1, limits=(2,), consumers=2, strict=True,
         jobs=(0, 0, 0), **T2,
     ),
-    row("forgetting", "restart or failover to a stale replica", **FAIL),
-    row("forgetting", "failover and retry, renewals in time", retry=True, prompt=True, **FAIL),
+    row("forgetting", "restart or failover to a stale replica, one job", jobs=(0,), **FAIL),
+    row("forgetting", "the same, two jobs, renewals in time", prompt=True, quick=True, **FAIL),
+    row("forgetting", "failover and retry, one job, renewals in time", retry=True, prompt=True, jobs=(0,), **FAIL),
     row("forgetting", "everything lost, quarantine on an absent clock", forget=1, **T2),
-    row("forgetting", "members zset deleted, sentinel", forget=1, forgets="members", **T2),
-    row("forgetting", "XGROUP DESTROY, one job", forget=1, forgets="group", jobs=(0,)),
+    row("forgetting", "members zset deleted, sentinel", forget=1, forgets="members", quick=True, **T2),
+    row("forgetting", "XGROUP DESTROY, one job", forget=1, forgets="group", jobs=(0,), **T2),
     row("forgetting", "SIGSTOP, holders past their deadline excused", pause=1),
     row("going on", "unlimited lane, bodies outlive the lease", joins=3, **GOES_ON),
     row("going on", "the same, SIGKILL, one job", joins=3, crash=1, jobs=(0,), **GOES_ON),
-    row("going on", "the same, lost join reply, one job", joins=3, net=1, jobs=(0,), **GOES_ON),
+    row("going on", "the same, lost join reply, one job and worker", joins=3, net=1, jobs=(0,), workers=(0,), quick=True, **GOES_ON),
     row("going on", "the same, retry, one job", joins=3, retry=True, jobs=(0,), **GOES_ON),
     row("going on", "the same, XGROUP DESTROY, one job", forget=1, forgets="group", jobs=(0,), **GOES_ON),
     row("going on", "the same, failover, one worker", failover=1, workers=(0,), joins=3, jobs=(0,), **GOES_ON),
@@ -72,12 +83,12 @@ CORRECT = [
     ),
     row("going on", "the same, SIGSTOP, one job", joins=3, pause=1, jobs=(0,), **GOES_ON),
     row("going on", "on_lease_loss=cancel", joins=3, limits=(U,), **T2),
-    row("going on", "cancel; lane gets a limit while it runs", limits=(U,), limit_changes=1, limit_values=(1,), **T2),
+    row("going on", "cancel; lane gets a limit while it runs", limits=(U,), limit_changes=1, limit_values=(1,), quick=True, **T2),
     row(
         "going on", "continue; lane gets a limit: P2's exception", "BODIES", joins=3, limit_changes=1,
-        limit_values=(1,), jobs=(0,), **GOES_ON,
+        limit_values=(1,), jobs=(0,), quick=True, **GOES_ON,
     ),
-    row("hungry", "two workers, limit 2", hungry=2, limits=(2,), consumers=2, jobs=(0, 0, 0), prompt=True),
+    row("hungry", "two workers, limit 2", hungry=2, limits=(2,), consumers=2, jobs=(0, 0, 0), prompt=True, quick=True),
     row(
         "hungry", "the hungry may be killed", hungry=2, limits=(2,), consumers=2, jobs=(0, 0, 0), joins=3, crash=1,
         prompt=True, ttl=2,
@@ -86,44 +97,44 @@ CORRECT = [
         "hungry", "the hungry may stall or expire", hungry=1, limits=(2,), consumers=2, jobs=(0, 0, 0), every=5, **T2
     ),
     row(
-        "hungry", "three workers, limit 3, one of them idle", hungry=2, limits=(3,), consumers=2, workers=(0, 0, 0),
+        "hungry", "three workers, limit 3, one of them idle", hungry=1, limits=(3,), consumers=2, workers=(0, 0, 0),
         jobs=(0, 0, 0, 0), prompt=True, joins=3,
     ),
-    row("hungry", "two lanes", hungry=2, limits=(2, 1), consumers=2, jobs=(0, 0, 0, 1), prompt=True),
-    row("suspects", "poison and an innocent, 2 crashes", max_crashes=2, poison=(0,), limits=(2,), consumers=2, **POISON),
+    row("hungry", "two lanes", hungry=2, limits=(2, 1), consumers=2, jobs=(0, 0, 0, 1), prompt=True, quick=True),
+    row("suspects", "poison and an innocent, 2 crashes", max_crashes=2, poison=(0,), limits=(2,), consumers=2, quick=True, **POISON),
     row(
         "suspects", "poison and two innocents, 3 crashes", max_crashes=3, poison=(0,), jobs=(0, 0, 0), limits=(3,),
         consumers=3, **POISON,
     ),
     row(
         "suspects", "poison last, limit below the cohort", max_crashes=2, poison=(2,), jobs=(0, 0, 0), limits=(2,),
-        consumers=3, **POISON,
+        consumers=3, quick=True, **POISON,
     ),
     row(
         "suspects", "two lanes, unlimited and limited", max_crashes=2, poison=(1,), jobs=(0, 1, 0), limits=(U, 1),
-        consumers=3, **POISON,
+        consumers=3, quick=True, **POISON,
     ),
     row("suspects", "leave and release", max_crashes=2, poison=(0,), limits=(2,), consumers=2, leave=1, release=1, **POISON),
     row(
         "suspects", "one SIGKILL more: the exception", "INNOCENT", max_crashes=3, poison=(0,), limits=(2,), consumers=2,
-        crash=1, **POISON,
+        crash=1, quick=True, **POISON,
     ),
     row("suspects", "with the bell and its poll", max_crashes=2, poison=(0,), limits=(2,), consumers=2, bell=1, poll=True, **POISON),
-    row("bell", "limit 1", **BELL),
-    row("bell", "three workers", workers=(0, 0, 0), joins=3, **BELL),
-    row("bell", "limit 2, two consumers", limits=(2,), consumers=2, jobs=(0, 0, 0), **BELL),
-    row("bell", "up to two rings unread", limits=(2,), prompt=True, bell=2, preloaded=0),
-    row("bell", "leave and release", release=1, leave=1, joins=3, **BELL),
-    row("bell", "limit moved twice among 0, 1, 2", limit_changes=2, **BELL),
-    row("bell", "retry", retry=True, **BELL),
-    row("bell", "two lanes", limits=(1, 1), jobs=(0, 0, 1), **BELL),
-    row("bell", "two pools", limits=(1, 1), jobs=(0, 1, 1), pools=((0, 1), (1,)), workers=(0, 1), **BELL),
+    row("bell", "limit 1", quick=True, **BELL),
+    row("bell", "three workers", workers=(0, 0, 0), joins=3, quick=True, **BELL),
+    row("bell", "limit 2, two consumers", limits=(2,), consumers=2, jobs=(0, 0, 0), quick=True, **BELL),
+    row("bell", "up to two rings unread", limits=(2,), prompt=True, bell=2, preloaded=0, quick=True),
+    row("bell", "leave and release", release=1, leave=1, joins=3, quick=True, **BELL),
+    row("bell", "limit moved twice among 0, 1, 2", limit_changes=2, quick=True, **BELL),
+    row("bell", "retry", retry=True, quick=True, **BELL),
+    row("bell", "two lanes", limits=(1, 1), jobs=(0, 0, 1), quick=True, **BELL),
+    row("bell", "two pools", limits=(1, 1), jobs=(0, 1, 1), pools=((0, 1), (1,)), workers=(0, 1), quick=True, **BELL),
     row("bell", "fair share", hungry=2, limits=(2,), consumers=2, jobs=(0, 0, 0), **BELL),
     row("bell", "unlimited lane, shares of the backlog", hungry=2, limits=(U,), consumers=2, jobs=(0, 0, 0), **BELL),
-    row("bell", "hint, leave, release", hint=True, leave=1, release=1, **BELL),
+    row("bell", "hint, leave, release", hint=True, leave=1, release=1, quick=True, **BELL),
     row("bell", "slow workers lose their lease", preloaded=0, bell=1, ttl=2),
     row("bell", "lost replies", net=1, release=1, **BELL),
-    row("bell", "a leaving worker loses its connection: the exception", "RING", net=1, leave=1, jobs=(0,), **BELL),
+    row("bell", "a leaving worker loses its connection: the exception", "RING", net=1, leave=1, jobs=(0,), quick=True, **BELL),
     row("bell", "XGROUP DESTROY, unlimited lane", bell=1, prompt=True, forget=1, forgets="group", limits=(U,), **T2),
     row("bell", "failover, unlimited lane", bell=1, prompt=True, limits=(U,), preloaded=1, **FAIL),
     row("bell", "failover, limited lane", bell=1, prompt=True, **FAIL),
@@ -135,6 +146,8 @@ CORRECT = [
 ]  # fmt: skip
 
 FULL = [
+    row("forgetting", "restart or failover to a stale replica", **FAIL),
+    row("forgetting", "failover and retry, renewals in time", retry=True, prompt=True, **FAIL),
     row("forgetting", "failover and retry, one job", retry=True, jobs=(0,), **FAIL),
     row("forgetting", "failover and clock step, margin 2, one job", failover=1, jump=1, margin=2, jobs=(0,)),
     row("lease", "SIGKILL, TTL 3", crash=1, joins=3),
@@ -152,6 +165,7 @@ FULL = [
     row("forgetting", "XGROUP DESTROY and lost reply, one job", forget=1, forgets="group", net=1, jobs=(0,)),
     row("forgetting", "failover and SIGSTOP, one job", pause=1, jobs=(0,), **FAIL),
     row("forgetting", "SIGSTOP and lost reply", pause=1, net=1, **T2),
+    row("going on", "lost join reply, one job", joins=3, net=1, jobs=(0,), **GOES_ON),
     row("going on", "lost replies, limbo, release, one job", joins=3, net=1, release=1, jobs=(0,), **GOES_ON),
     row("going on", "failover, one job", joins=3, jobs=(0,), failover=1, **GOES_ON),
     row("going on", "XGROUP DESTROY, three joins, one job", joins=3, forget=1, forgets="group", jobs=(0,), **GOES_ON),

@@ -1,4 +1,4 @@
-"""A worker's life: join, lease, end; and the thread that renews (R2, R3, R9, R13). The loop's own work is in ``loop``."""
+"""A worker's life: join, lease, end; and the thread that renews (R2, R3, R9, R10). The loop's own work is in ``loop``."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Moves:
         return self.spend("net")._replace(limbo=(*self.env.limbo, request))
 
     def judged(self, claimed: Claimed) -> tuple[Env, str | None]:
-        """What a claim means for the history: adoptions, and how long work was withheld (R10)."""
+        """What a claim means for the history: adoptions, and how long work was withheld (R14)."""
         c, env, bad = self.c, self.env, claimed.bad
         if claimed.adopted & ~env.adopted:
             env = env._replace(adopted=env.adopted | claimed.adopted)
@@ -285,7 +285,7 @@ def extended(c: World, w: Worker, age: int) -> int:
 
 
 def ending(mv: Moves, i: int, w: Worker) -> None:
-    """Leave in two moves: stop claiming, then, with no body running and nothing unsent, end the membership (R13)."""
+    """Leave in two moves: stop claiming, then, with no body running and nothing unsent, end the membership (R10)."""
     c, budget = mv.c, mv.env.budget
     if w.status == UP and budget.leave and not c.broken.leave_running:
         mv.add(("leaving begins", w.member), i, w._replace(status=DRAINING), env=mv.spend("leave"))

@@ -34,6 +34,8 @@ class Way:
     def stream(self) -> Way:
         return self
 
+    why_down = None
+
     async def wait_up(self) -> None:
         await self.is_up.wait()
 

@@ -239,21 +239,21 @@ async def test_a_ring_that_reaches_a_full_worker_is_passed_on(stage: Stage) -> N
 
 async def test_a_worker_that_becomes_full_stops_listening(stage: Stage) -> None:
     """A ring that it heard would be lost on it: its reader is called back, and listens again when there is room."""
-    app = stage.app()
+    deaf_app, app = stage.app(), stage.app()
+    for each in (deaf_app, app):
 
-    @app.task
-    async def job() -> None:
-        await anyio.sleep(5)
+        @each.task(name="job")
+        async def job() -> None:
+            await anyio.sleep(3)
 
     async with app:
+        deaf = await stage.start(deaf_app, concurrency=1)
+        await eventually(lambda: deaf._crew.intake.is_listening)
         worker = await stage.start(app, concurrency=1)
         intake = worker._crew.intake
         await eventually(lambda: intake.is_listening)
-        await app.session().backend.fleet.pause("job", True)
-        await job.enqueue()
-        await anyio.sleep(0.5)
-        await eventually(lambda: intake.is_listening)
-        await app.session().backend.fleet.pause("job", False)
+        deaf_app.line.freeze(10)
+        await app.ref("job").enqueue()  # rings for the one that listened first, and that does not hear it
         intake.ask()
         await eventually(lambda: worker.stats().running == 1)
         await anyio.sleep(0.01)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import attrs
@@ -122,8 +122,15 @@ class Shop:
             client.hdel(self.key("clock"), "q")
 
 
+class HasURL(Protocol):
+    """A server, whichever fixture made it."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @asynccontextmanager
-async def open_shop(server: RedisServer, name: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Shop]:
+async def open_shop(server: HasURL, name: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Shop]:
     """A shop whose workers are cancelled when the block ends."""
     caplog.set_level(logging.INFO, logger="flowq")
     async with anyio.create_task_group() as tasks:

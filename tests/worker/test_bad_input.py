@@ -26,11 +26,7 @@ from tests.worker.conftest import Shop, until
 def with_add(shop: Shop, **options: Any) -> flowq.App[Any]:
     """The app of most of these tests."""
     app = shop.app(**options)
-
-    @app.task(retries=0)
-    async def add(a: int, b: int) -> int:
-        return a + b
-
+    app.task(name="add", retries=0)(_add)
     return app
 
 
@@ -40,8 +36,13 @@ async def works(app: flowq.App[Any]) -> bool:
     return bool(await job.result(timeout=5) == 3)
 
 
-def letters(client: redis.Redis, shop: Shop) -> list[dict[str, Any]]:
+def letters(client: Any, shop: Shop) -> list[dict[Any, Any]]:
     return [fields for _, fields in client.xrange(shop.key("dead"))]
+
+
+def bytes_client(server: RedisServer) -> Any:
+    """A client that decodes nothing."""
+    return closing(redis.Redis(unix_socket_path=str(server.socket)))
 
 
 # --- what a producer says --------------------------------------------------------------------------------------------------
@@ -143,30 +144,32 @@ async def test_entries_that_are_no_jobs(
     """
     app = with_add(shop)
     good = {b"d": b'{"v":1,"task":"add","args":[1,2]}'}
-    with closing(redis.Redis(unix_socket_path=str(redis_server.socket))) as raw:
+    with bytes_client(redis_server) as raw:
         async with app:
             worker = await shop.start(app)
             for fields, _ in UNDECODABLE.values():
-                raw.xadd(shop.key("s:add"), fields)  # type: ignore[arg-type]  # bytes are fine
-            first = raw.xadd(shop.key("s:add"), {b"x": b"1", **good})  # type: ignore[dict-item]  # bytes are fine
+                raw.xadd(shop.key("s:add"), fields)
+            first = raw.xadd(shop.key("s:add"), {b"x": b"1", **good})
             assert await works(app)
             assert await app.job(f"add:{first.decode()}").result(timeout=5) == 3
             await until(lambda: raw.xlen(shop.key("dead")) == 7, "the letters")
-            with pytest.raises(flowq.JobFailed, match=r"failed \(undecodable\): Undecodable: not a job of flowq"):
-                oldest = raw.xrange(shop.key("dead"))[0][1][b"id"].decode()
+            oldest = letters(raw, shop)[0][b"id"].decode()
+            with pytest.raises(
+                flowq.JobFailed, match=r"failed \(undecodable\): Undecodable: not a job of flowq"
+            ):
                 await app.job(oldest).result(timeout=5)
             await worker.drain()
 
             # the same entries in the hands of a worker that has died
             for fields, _ in UNDECODABLE.values():
-                raw.xadd(shop.key("s:add"), fields)  # type: ignore[arg-type]  # bytes are fine
-            second = raw.xadd(shop.key("s:add"), {b"x": b"1", **good})  # type: ignore[dict-item]  # bytes are fine
+                raw.xadd(shop.key("s:add"), fields)
+            second = raw.xadd(shop.key("s:add"), {b"x": b"1", **good})
             raw.xreadgroup("flowq", "-", {shop.key("s:add"): ">"}, count=100)
             raw.sadd(shop.key("orphans"), "add")
             await shop.start(app)
             assert await app.job(f"add:{second.decode()}").result(timeout=5) == 3
             assert await works(app)
-        found = [fields for _, fields in raw.xrange(shop.key("dead"))]
+        found = letters(raw, shop)
     assert [letter[b"kind"] for letter in found] == [b"undecodable"] * 14
     for letter in found:
         _, reason = UNDECODABLE[letter[b"d"]]
@@ -188,8 +191,8 @@ async def test_entries_that_are_no_jobs_can_be_looked_at(
     """``flowq ls``, ``show`` and ``status`` work on a lane full of garbage."""
     async with with_add(shop) as app:
         await app.enqueue("add", 1, 2)
-        with closing(redis.Redis(unix_socket_path=str(redis_server.socket))) as raw:
-            entries = [raw.xadd(shop.key("s:add"), fields) for fields, _ in UNDECODABLE.values()]  # type: ignore[arg-type]  # bytes are fine
+        with bytes_client(redis_server) as raw:
+            entries = [raw.xadd(shop.key("s:add"), fields) for fields, _ in UNDECODABLE.values()]
     at = ["-n", shop.name, "-u", shop.url]
     for words in (["ls", "add"], ["status"], *(["show", f"add:{entry.decode()}"] for entry in entries)):
         assert await anyio.to_thread.run_sync(command_line, [*words, *at]) == 0, (words, capsys.readouterr())
@@ -211,7 +214,8 @@ async def test_arguments_that_do_not_fit_the_workers_code(
             await until(lambda: shop.said("skew"), "it is tried again")
             assert await job.status() in (JobStatus.DELAYED, JobStatus.READY)
             with pytest.raises(
-                flowq.JobFailed, match=r"failed \(skew\): Skew: task 'add': parameter 'b': Expected `int`, got `str`"
+                flowq.JobFailed,
+                match=r"failed \(skew\): Skew: task 'add': parameter 'b': Expected `int`, got `str`",
             ):
                 await job.result(timeout=10)
         assert await works(app)
@@ -294,23 +298,25 @@ async def test_a_result_that_cannot_be_stored(shop: Shop, redis_server: RedisSer
 # --- the server ------------------------------------------------------------------------------------------------------------
 
 
-async def both_say(
-    url: str | None, error: type[flowq.FlowqError], said: str, *, secret: str = "s3cret", **options: Any
-) -> None:
+SECRET = "s3cret"
+"""The password in each URL."""
+
+
+async def both_say(url: str | None, error: type[flowq.FlowqError], said: str) -> None:
     """A producer and a worker refuse to start with that URL, each with this message, and without the password in it."""
     for use in (_enqueue, _run):
-        app: flowq.App[Any] = flowq.App("bad", url, enqueue_timeout=0.3, **options)
-
-        @app.task
-        async def add(a: int, b: int) -> int:
-            return a + b
-
+        app: flowq.App[Any] = flowq.App("bad", url, enqueue_timeout=0.3)
+        app.task(name="add")(_add)
         with anyio.fail_after(10), pytest.raises(error, match=said) as caught:
             await use(app)
-        text, cause = "", caught.value
+        cause: BaseException | None = caught.value
         while cause is not None:
-            text, cause = text + str(cause), cause.__cause__  # type: ignore[assignment]  # any exception's
-        assert secret not in text
+            assert SECRET not in str(cause)
+            cause = cause.__cause__
+
+
+async def _add(a: int, b: int) -> int:
+    return a + b
 
 
 async def _enqueue(app: flowq.App[Any]) -> None:
@@ -337,7 +343,11 @@ async def _run(app: flowq.App[Any]) -> None:
     ],
 )
 async def test_a_bad_url(
-    anyio_backend: object, url: str | None, error: type[flowq.FlowqError], said: str, monkeypatch: pytest.MonkeyPatch
+    anyio_backend: object,
+    url: str | None,
+    error: type[flowq.FlowqError],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Named by the part at fault, before anything connects; a password is not in the message."""
     monkeypatch.delenv("FLOWQ_URL", raising=False)
@@ -347,15 +357,17 @@ async def test_a_bad_url(
 async def test_no_server(anyio_backend: object) -> None:
     """Nobody listens: after the time that was asked for, with the address and the cause; surely nothing was stored."""
     for use, said in (
-        (_enqueue, r"nothing was stored: the server could not be reached for 0\.3 s \(enqueue_timeout\): cannot reach redis://"),
-        (_run, r"no server answered within start_timeout=0\.5 s: is it running, and does FLOWQ_URL .* name it\?"),
+        (
+            _enqueue,
+            r"nothing was stored: the server could not be reached for 0\.3 s \(enqueue_timeout\): cannot reach redis://",
+        ),
+        (
+            _run,
+            r"no server answered within start_timeout=0\.5 s: is it running, and does FLOWQ_URL .* name it\?",
+        ),
     ):
         app: flowq.App[Any] = flowq.App("bad", "redis://:s3cret@127.0.0.1:1/0", enqueue_timeout=0.3)
-
-        @app.task
-        async def add(a: int, b: int) -> int:
-            return a + b
-
+        app.task(name="add")(_add)
         with anyio.fail_after(10), pytest.raises(flowq.Unavailable, match=said) as caught:
             await use(app)
         assert "redis://:***@127.0.0.1:1/0: Connection refused" in str(caught.value)
@@ -364,8 +376,12 @@ async def test_no_server(anyio_backend: object) -> None:
 async def test_wrong_password(anyio_backend: object, new_redis: Callable[..., RedisServer]) -> None:
     """At once, not after a timeout; and what the URL lacks."""
     server = new_redis("--requirepass", "right")
-    await both_say(f"unix://:s3cret@{server.socket}", flowq.AuthenticationFailed, "wrong user or password in the URL")
-    await both_say(f"unix://{server.socket}", flowq.AuthenticationFailed, "Redis wants a password: put it into the URL")
+    await both_say(
+        f"unix://:s3cret@{server.socket}", flowq.AuthenticationFailed, "wrong user or password in the URL"
+    )
+    await both_say(
+        f"unix://{server.socket}", flowq.AuthenticationFailed, "Redis wants a password: put it into the URL"
+    )
 
 
 async def test_an_acl_that_forbids_too_much(
@@ -383,8 +399,10 @@ async def test_a_read_only_replica(anyio_backend: object, new_redis: Callable[..
     """At once: the URL should name the primary."""
     server = new_redis()
     with server.client() as client:
-        client.replicaof("127.0.0.1", 1)  # type: ignore[no-untyped-call]  # redis-py's own
-    await both_say(server.url, flowq.ReadOnlyServer, "a read-only replica answered: point the URL at the primary")
+        client.replicaof("127.0.0.1", 1)
+    await both_say(
+        server.url, flowq.ReadOnlyServer, "a read-only replica answered: point the URL at the primary"
+    )
 
 
 @pytest.fixture(params=["knows HELLO", "does not know HELLO"])

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import flowq
-from tests.conftest import RedisServer, running_redis
+from tests.conftest import running_redis
 from tests.worker.conftest import Shop, left_behind, open_shop, until
 
 tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
@@ -43,7 +43,11 @@ async def test_context_variables_do_not_reach_the_next_job(shop: Shop) -> None:
         jobs = []
         for number in range(3):
             for setter in (set_it, set_it_in_a_thread):
-                jobs += [await setter.enqueue(f"tenant {number}"), await read_it.enqueue(), await read_it_in_a_thread.enqueue()]
+                jobs += [
+                    await setter.enqueue(f"tenant {number}"),
+                    await read_it.enqueue(),
+                    await read_it_in_a_thread.enqueue(),
+                ]
         results = [await job.result(timeout=10) for job in jobs]
     assert set(results[1::3] + results[2::3]) == {"nobody"}
     assert results[0::3] == [f"tenant {number}" for number in range(3) for _ in range(2)]
@@ -98,21 +102,24 @@ async def test_a_cancel_that_comes_late_hits_no_other_job(shop: Shop) -> None:
         return number
 
     worker = await shop.start(app, concurrency=1)
-    outcomes: set[str] = set()
+    outcomes: set[int | str] = set()
     async with app:
         for number in range(12):
             job, next_ = await short.enqueue(number), await after.enqueue(number)
             await anyio.sleep(0.003 * (number % 6))
             await job.cancel("late")
-            try:
-                assert await job.result(timeout=5) == number
-                outcomes.add("succeeded")
-            except flowq.JobCancelled as error:
-                assert error.reason == "late"
-                outcomes.add("cancelled")
+            outcomes.add(await outcome(job))
             assert await next_.result(timeout=5) == number
         await worker.drain()
-    assert "cancelled" in outcomes
+    assert outcomes <= {"late", *range(12)}
+    assert "late" in outcomes
+
+
+async def outcome(job: flowq.Job[int]) -> int | str:
+    try:
+        return await job.result(timeout=5)
+    except flowq.JobCancelled as error:
+        return error.reason
 
 
 @pytest.mark.parametrize("server_is", ["there", "dead"])

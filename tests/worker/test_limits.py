@@ -37,7 +37,11 @@ class Limits:
     def most(self, start: float, end: float) -> float:
         """The largest limit in force at some moment between."""
         ends = [*(at for at, _ in self._steps[1:]), math.inf]
-        return max(limit for (at, limit), until_ in zip(self._steps, ends, strict=True) if at <= end and until_ >= start)
+        return max(
+            limit
+            for (at, limit), until_ in zip(self._steps, ends, strict=True)
+            if at <= end and until_ >= start
+        )
 
 
 def excess(runs: list[Run], limits: Limits) -> list[tuple[float, int]]:

@@ -54,7 +54,8 @@ async def test_flushall(own_shop: Shop, own_server: RedisServer, client: redis.R
         assert [await job.result(timeout=10) for job in jobs] == [4, 5]
         await until(lambda: seen.running == 0, "no body goes on without its job")
     assert [run.reason for run in seen.runs if not run.ended] == ["lease_lost"] * 2
-    assert own_shop.said("lease.lost") and own_shop.said("lease.rejoined")
+    assert own_shop.said("lease.lost")
+    assert own_shop.said("lease.rejoined")
     assert len(own_shop.said("quarantine.start")) == 2
     await worker.drain()
     assert left_behind(own_server, "own") == []
@@ -141,7 +142,7 @@ async def test_a_storm_of_client_kill(
 
     def kill() -> None:
         for kind in ("normal", "pubsub"):
-            client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+            client.client_kill_filter(_type=kind, skipme=True)
 
     async with app:
         await under_load(few, many, 2.0, 0.05, kill)
@@ -168,7 +169,9 @@ async def under_load(few: Any, many: Any, seconds: float, every: float, hurt: Ca
         end = anyio.current_time() + seconds
         numbers = iter([*((few, n) for n in range(1, 60)), *((many, n) for n in range(1000, 1200))])
         while anyio.current_time() < end:
-            for task, number in [next(numbers, None) or (None, 0) for _ in range(int(260 * every / seconds) + 1)]:
+            for task, number in [
+                next(numbers, None) or (None, 0) for _ in range(int(260 * every / seconds) + 1)
+            ]:
                 if task is not None:
                     tasks.start_soon(submit, task, number)
             hurt()

@@ -54,7 +54,7 @@ def with_tasks(shop: Shop) -> Mortal:
     return app
 
 
-def members(client: redis.Redis, shop: Shop) -> list[str]:
+def members(client: Any, shop: Shop) -> list[str]:
     return [member for member in client.zrange(shop.key("members"), 0, -1) if member]
 
 
@@ -89,7 +89,9 @@ async def test_twenty_worker_lives(shop: Shop, redis_server: RedisServer) -> Non
                 for lane in ("few", "many", "other")
             }
             pools_left = client.smembers(shop.key("pools"))
-            families = {tail: left(client, shop, tail) for tail in ("member:*", "pm:*", "pool:*", "ready:*", "bell:*")}
+            families = {
+                tail: left(client, shop, tail) for tail in ("member:*", "pm:*", "pool:*", "ready:*", "bell:*")
+            }
             await last.drain()
     assert all(len(names) <= 2 for names in consumers.values()), consumers
     assert len(pools_left) == 1

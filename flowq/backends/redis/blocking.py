@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio.abc import TaskStatus
+from trio.lowlevel import enable_ki_protection
 
 from flowq._errors import FlowqError, OutcomeUnknown, ServerError
 from flowq.backends.redis.connection import Arg, Connection, connect, reconnect_delay, running_beside
@@ -107,6 +108,7 @@ class BlockingReader:
         turn.unwanted = True
         self._asked.set()
 
+    @enable_ki_protection
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Carry out ``unblock`` until cancelled; then close the link."""
         task_status.started()

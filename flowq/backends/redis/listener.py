@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 from anyio.abc import TaskStatus
+from trio.lowlevel import enable_ki_protection
 
 from flowq._errors import FlowqError, OutcomeUnknown, Unavailable
 from flowq.backends.redis.connection import (
@@ -119,6 +120,7 @@ class Listener:
 
     # --- the listener's own tasks ---
 
+    @enable_ki_protection
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled. Nothing that Redis does ends it: trouble is logged, and tried again."""
         task_status.started()
@@ -150,6 +152,7 @@ class Listener:
         """One link, from connecting to its loss."""
         connection: Connection | None = None
 
+        @enable_ki_protection
         async def until_lost(part: Callable[[Connection], Awaitable[None]], connection: Connection) -> None:
             try:
                 await part(connection)

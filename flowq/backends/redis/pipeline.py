@@ -23,6 +23,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 from anyio.abc import TaskStatus
+from trio.lowlevel import enable_ki_protection
 
 from flowq._errors import FlowqError, OutcomeUnknown, Unavailable
 from flowq.backends.redis.connection import NOTHING, Connection, connect, reconnect_delay
@@ -137,7 +138,9 @@ class Pipeline:
         if call.written:
             raise OutcomeUnknown(f"{reason}; the request had been sent and may have been executed")
         if call.unanswered is None and self.state != "up":
-            raise Unavailable(f"no connection to {self._where} within {timeout:g} s: {self.why_down or 'not yet'}")
+            raise Unavailable(
+                f"no connection to {self._where} within {timeout:g} s: {self.why_down or 'not yet'}"
+            )
         raise Unavailable(f"{reason}; the request had not been sent")
 
     def _unavailable(self) -> Unavailable:
@@ -149,6 +152,7 @@ class Pipeline:
 
     # --- the channel's own tasks ---
 
+    @enable_ki_protection
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         started = False
         failures = 0
@@ -209,6 +213,7 @@ class Pipeline:
         """Move bytes until the link is lost, then tell everybody."""
         reasons: list[str] = []
 
+        @enable_ki_protection
         async def until_lost(part: Callable[[Connection], Awaitable[None]]) -> None:
             try:
                 await part(connection)

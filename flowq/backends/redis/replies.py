@@ -101,7 +101,9 @@ TABLE: Final[Mapping[str, Rule]] = {
         "this node of a Redis Cluster does not keep the app's keys: point the URL at the node named",
     ),
     "WRONGTYPE": Rule(
-        ScriptFailed, False, False,
+        ScriptFailed,
+        False,
+        False,
         "a foreign value lies in one of the app's keys: `flowq doctor` names it; rename it, or use another app name",
     ),
     "CROSSSLOT": Rule(ScriptFailed, True, False, "keys of more than one hash slot in one call"),
