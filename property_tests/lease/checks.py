@@ -191,9 +191,8 @@ def leftovers(now: int, state: State, book: Ledger) -> None:
             raise Violation("leftovers", f"crash counts of {extra} in {name}")
         if state.sentinel and (extra := set(lane.full) - set(state.members)):
             raise Violation("leftovers", f"{extra} is gone and marked as full in {name}")
-        if extra := set(lane.consumers) - set(state.members) - set(state.expired) - {"-"}:
-            if state.sentinel:
-                raise Violation("consumers", f"{extra} in {name}")
+        if state.sentinel and (extra := set(lane.consumers) - {*state.members, *state.expired, "-"}):
+            raise Violation("consumers", f"{extra} in {name}")
         if lane.hungry and max(lane.hungry.values()) - min(lane.hungry.values()) > 60_000:
             raise Violation("leftovers", f"marks of the hungry of long ago in {name}: {lane.hungry}")
     for pool in state.pools:

@@ -64,6 +64,18 @@ class LeaseMachine(Macros):
         )
         self.do("turn", i)
 
+    @rule(i=SLOT, how=HOW, fate=st.sampled_from(["ok", "ok", "lost_reply", "limbo"]), back=st.booleans())
+    def leaves(self, i: int, how: str, fate: str, back: bool) -> None:
+        """A clean end; its pool may be gone with it, and come back."""
+        self.all_of(
+            [("give_back", i), ("end_all", i, how), ("control", "a", "pause"), ("control", "u", "pause")]
+        )
+        self.all_of([("turn", i), ("end_all", i, "free"), ("turn", i), ("leave", i, fate)])
+        self.all_of([("control", "a", "resume"), ("control", "u", "resume")])
+        if back:
+            self.fresh(i)
+        self.do("limbo")
+
     # --- time
 
     @rule(ms=st.sampled_from([100, 900, 2500, 6000, 12_000]), i=SLOT)
@@ -156,7 +168,7 @@ class LeaseMachine(Macros):
                 self.do("control", lane, "limit", n)
             case "pause_lane" | "resume_lane" | "reset":
                 self.do("control", lane, kind.removesuffix("_lane"))
-            case "cancel":
-                self.do("cancel", n)
+            case "cancel" | "status":
+                self.do(kind, n + 4 * i)
             case _:
                 self.do(kind)

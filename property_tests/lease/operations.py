@@ -75,6 +75,28 @@ def cancel(w: World, k: int) -> bool:
     return True
 
 
+def status(w: World, k: int) -> bool:
+    """Where is the k-th job, of all? What the server says must be where it is."""
+    if not w.book.jobs:
+        return False
+    uid, job = list(w.book.jobs.items())[k % len(w.book.jobs)]
+    lane = w.state.lanes[job.lane]
+    entry = next((e for e, text in lane.entries.items() if uid_of(text) == uid), None)
+    owned = entry in lane.pending and lane.pending[entry][0] != "-"
+    answer = w.run("status", [job.id]).decode()
+    if job.state != "open":
+        right = answer == "" or answer.startswith("{")
+    elif entry is None:
+        right = answer == "delayed"
+    elif not owned:
+        right = answer == "ready"
+    else:
+        right = answer == ("cancelling" if f"{job.lane}|{entry}" in w.state.cancels else "running")
+    if not right:
+        raise Violation("status", f"{uid} ({job.id}), {job.state}, entry {entry}: {answer!r}")
+    return True
+
+
 def promote(w: World) -> bool:
     w.run("promote", [])
     return True

@@ -61,9 +61,9 @@ def idle_token(w: World, lane: str, promise: str) -> None:
     for i in w.healthy():
         me = w.workers[i]
         polled = me.id and me.confirmed and me.reconciled and me.waiting is None
-        if lane in me.lanes and polled and me.room(w.now) > 0:
-            if lane != "b" or me.room(w.now, "b") > 0:
-                raise Violation(promise, f"{lane}: {held}+{dead} of {limit} in flight, {me.id} has room")
+        room = me.room(w.now) if lane != "b" else min(me.room(w.now), me.room(w.now, "b"))
+        if lane in me.lanes and polled and room > 0:
+            raise Violation(promise, f"{lane}: {held}+{dead} of {limit} in flight, {me.id} has room")
 
 
 def quiet(w: World) -> bool:

@@ -59,6 +59,7 @@ CORRECT = [
     row("lease", "retry with delay", retry=True, **T2),
     row("lease", "leave and SIGKILL, one job", leave=1, crash=1, joins=3, jobs=(0,), **T2),
     row("lease", "leave, one job", leave=1, jobs=(0,), quick=True, **T2),
+    row("lease", "leave, two jobs", leave=1, **T2),
     row("lease", "limit moved twice among 0, 1, 2", limit_changes=2, strict=True, **T2),
     row(
         "lease", "limit 2 moved, two consumers", limit_changes=1, limits=(2,), consumers=2, strict=True,
@@ -97,7 +98,7 @@ CORRECT = [
         "hungry", "the hungry may stall or expire", hungry=1, limits=(2,), consumers=2, jobs=(0, 0, 0), every=5, **T2
     ),
     row(
-        "hungry", "three workers, limit 3, one of them idle", hungry=1, limits=(3,), consumers=2, workers=(0, 0, 0),
+        "hungry", "three workers, limit 3, one of them idle", hungry=2, limits=(3,), consumers=2, workers=(0, 0, 0),
         jobs=(0, 0, 0, 0), prompt=True, joins=3,
     ),
     row("hungry", "two lanes", hungry=2, limits=(2, 1), consumers=2, jobs=(0, 0, 0, 1), prompt=True, quick=True),

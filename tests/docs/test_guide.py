@@ -48,7 +48,9 @@ async def run_python(block: Block, namespace: dict[str, object]) -> None:
     """Its lines keep the numbers that they have on the page, so that a traceback leads there."""
     source = "\n" * (block.line - 1) + block.text
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    code = compile(source, str(GUIDE), "exec", flags=flags, dont_inherit=True)  # this file's own imports from __future__
+    code = compile(
+        source, str(GUIDE), "exec", flags=flags, dont_inherit=True
+    )  # this file's own imports from __future__
     result = eval(code, namespace)
     if inspect.isawaitable(result):
         await result
