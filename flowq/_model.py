@@ -136,6 +136,8 @@ class Claimed(msgspec.Struct, gc=False):
     """Seconds for which limited lanes start nothing after the server forgot."""
     dead: int = 0
     """Jobs that this claim put into the dead letters because they had crashed too often."""
+    withheld: bool = False
+    """Work was left to hungry members although this one has room: it should let them hear the bell first."""
 
 
 class Settled(msgspec.Struct, gc=False):

@@ -121,7 +121,7 @@ class Lease:
         wait = RETRY_AFTER * self.times.ttl * 2 ** min(self.failures - 1, 16)
         self.due = now + min(self.times.renew_every, wait)
         half = (self.times.ttl - self.times.margin) / 2
-        if self.warned or now < self.deadline - half:
+        if self.warned or not self.deadline - half <= now < self.deadline:
             return False
         self.warned = True
         return True

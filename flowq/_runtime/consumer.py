@@ -92,23 +92,16 @@ class Consumer:
 
     async def _shift(self) -> None:
         """Jobs until the scope was cancelled or something was left behind."""
-        floor, read = self.floor, self.mark.read
-        ready, lanes, now_, holder, clean = (
-            floor.ready,
-            floor.lanes,
-            floor.loop.now,
-            self.mark.holder,
-            self.clean,
-        )
+        floor, read, holder, clean = self.floor, self.mark.read, self.mark.holder, self.clean
+        ready, lanes, now_ = floor.ready, floor.lanes, floor.loop.now
         self.reason = None
         with anyio.CancelScope() as self.scope:
             stand = read(holder)
             now = now_()
             while True:
                 while not ready:
-                    value = failure = call = delivery = job = token = (
-                        None  # a parked consumer keeps nothing of its last job
-                    )
+                    # a parked consumer keeps nothing of its last job
+                    value = failure = call = delivery = job = token = None
                     await floor.park()
                     now = now_()
                 if now >= floor.lease.deadline:
@@ -145,9 +138,8 @@ class Consumer:
                     self._note_taint(lane, is_astray, stand)
                     return
                 if now >= floor.slice_end:
-                    floor.slice_end = (
-                        now + floor.slice
-                    )  # one gives way for all: who resumes in this very step goes on
+                    # one gives way for all: who resumes in this very step goes on
+                    floor.slice_end = now + floor.slice
                     await anyio.lowlevel.checkpoint()
                     now = now_()
                     floor.slice_end = now + floor.slice

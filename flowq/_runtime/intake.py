@@ -46,6 +46,8 @@ class Intake:
         self.quarantine_end = 0.0
         self.found_nothing = False
         """The last claim had room and got nothing."""
+        self.withheld = False
+        """The last claim left work to others who wait for it."""
         self._asked = 0
         self._averages: dict[str, float] = {}
         """Seconds of one body, of the unlimited lanes whose pace is usable."""
@@ -102,6 +104,7 @@ class Intake:
         if got >= max(1, self._asked):
             self.due = True
         self.found_nothing = got == 0
+        self.withheld = claimed.withheld
         before = min(self.next_due, self.next_expiry)
         self.next_due = math.inf if claimed.next_due is None else now + claimed.next_due
         self.next_expiry = (
@@ -111,6 +114,12 @@ class Intake:
             self.quarantine_end = now + claimed.quarantine
         if min(self.next_due, self.next_expiry) < before or claimed.quarantine > 0:
             self.timers.set()
+
+    def close(self) -> None:
+        """Take no more. A ring that was heard and not yet acted upon is for somebody else now."""
+        if self.is_open and self.due:
+            self.ring_to_pass = True
+        self.is_open = False
 
     def ask(self) -> None:
         """A claim may find something: make one."""

@@ -16,6 +16,9 @@ from flowq.backends.protocol import Backend
 SAFETY_POLL = 1.0
 """Seconds that one wait lasts at most; a claim follows, whether anybody rang or not: a ring may be lost with its hearer."""
 
+WITHHELD_PAUSE = 0.02
+"""Seconds."""
+
 
 async def listen(backend: Backend, intake: Intake, member: Member) -> None:
     """Wait for rings until cancelled, and pass them to the intake."""
@@ -23,6 +26,12 @@ async def listen(backend: Backend, intake: Intake, member: Member) -> None:
         await intake.listen.wait()
         if member.over or not intake.can_listen:
             continue
+        if intake.withheld:
+            # the ring of this worker's own claim is for those who are hungry: first come, first woken
+            intake.withheld = False
+            await anyio.sleep(WITHHELD_PAUSE)
+            if member.over or not intake.can_listen:
+                continue
         intake.is_listening = True
         rang = False
         try:

@@ -60,7 +60,7 @@ class Shift:
         seconds = self._options.grace if grace is None else grace
         self._grace_end = min(self._grace_end, self._crew.floor.loop.now() + seconds)
         self.is_draining = True
-        self._crew.intake.is_open = False
+        self._crew.intake.close()
         self.handed_back += self._crew.floor.release_ready()
         self._drain_asked.set()
 
@@ -184,7 +184,7 @@ class Shift:
     async def close(self) -> None:
         """Settle, hand back, leave: sheltered, but not for long. No body runs any more."""
         crew = self._crew
-        crew.intake.is_open = False
+        crew.intake.close()
         unhurried = self._is_over and not self._is_cut and crew.floor.known
         patience = CLOSING_DRAINED if unhurried else CLOSING
         left = False

@@ -142,8 +142,8 @@ class Fleet(Protocol):
     ) -> Joined:
         """Become a member under a fresh id.
 
-        ``old`` is this worker's former member id: its entries are handed back uncounted, but those in ``keep`` (deliveries of
-        unlimited lanes whose bodies still run), which become the new member's.
+        ``old`` is this worker's former member id: its entries are handed back uncounted, but those in ``keep`` (deliveries whose
+        bodies still run, because their lanes may outlive a lease), which become the new member's.
 
         Raises:
             ConfigurationError: the fleet runs with another lease TTL. IncompatibleLayout: see its name.

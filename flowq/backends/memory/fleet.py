@@ -73,7 +73,7 @@ def _take_over(state: State, name: str, old: str, keep: Sequence[Delivery]) -> l
     kept: list[int] = []
     for delivery in keep:
         lane = state.lanes.get(delivery.lane)
-        if lane is None or not owns(lane, delivery, old) or declared_limit(state, delivery.lane) is not None:
+        if lane is None or not owns(lane, delivery, old):
             continue
         lane.hand(
             delivery.entry, name

@@ -47,6 +47,7 @@ class RedisFleet:
         self._address = address
         self._pools = pools
         self._created_empty = created_empty
+        self._unheard: list[str] = []
 
     async def join(
         self,
@@ -59,6 +60,9 @@ class RedisFleet:
     ) -> Joined:
         # a fresh id per call: if the reply is lost, that member is nobody and expires
         member = secrets.token_hex(8)
+        # until its reply is here, that id may be a member that nobody is: the next join names it, too
+        former = " ".join(filter(None, [old, *self._unheard]))
+        self._unheard.append(member)
         pool = pool_of(lanes)
         ttl_ms = round(ttl * 1000)
         args = scripts.join(
@@ -66,7 +70,7 @@ class RedisFleet:
             secrets.token_hex(8),
             ttl_ms=ttl_ms,
             virgin_ok=self._created_empty,
-            old=old or "",
+            old=former,
             pool=pool,
             facts=msgspec.json.encode(attrs.asdict(facts)),
             lanes=lanes,
@@ -76,6 +80,7 @@ class RedisFleet:
         joined = scripts.read_join(reply, member, keep, ttl_ms)
         # from here on the server can have forgotten
         self._created_empty = False
+        self._unheard.clear()
         self._pools.pop(old or "", None)
         self._pools[member] = pool
         return joined

@@ -221,6 +221,7 @@ def read_claim(reply: list[Any], now: float) -> Claimed:
         next_expiry=None if reply[4] < 0 else reply[4] / 1000,
         quarantine=reply[5] / 1000,
         dead=int(reply[6]),
+        withheld=reply[10] == 1,
     )
 
 

@@ -4,7 +4,8 @@
 -- A lost reply is repaired by `mine`; sent twice it grants twice. O(lanes that may have work).
 -- returns: {'LOST'} | {'STALE'} | {'EPOCH', epoch} |
 --   {'OK', epoch, first fence, next due ms|-1, next expiry ms|-1, quarantine ms, jobs ended,
---    [lane, limit, …], [lane, [[entry, [field, envelope]], …], …] new with n = 1, [lane, entry, n, crashes, envelope, …] adopted}
+--    [lane, limit, …], [lane, [[entry, [field, envelope]], …], …] new with n = 1, [lane, entry, n, crashes, envelope, …] adopted,
+--    1: work was left to others although this member has room}
 local clock = KEYS[1]                  -- <prefix>clock
 local m = ARGV[1]                      -- str: member
 local session = tonumber(ARGV[2])      -- int: of the connection that sends
@@ -49,7 +50,7 @@ local ready = redis.call('SMEMBERS', P .. 'ready:' .. pool)
 local has_orphans = redis.call('EXISTS', P .. 'orphans') == 1
 local extra, granted, ended = {}, 0, 0
 for i = rest, #ARGV, 2 do extra[ARGV[i]] = tonumber(ARGV[i + 1]) end
-local limits, fresh, adopted, short = {}, {}, {}, {}
+local limits, fresh, adopted, short, withheld = {}, {}, {}, {}, false
 
 -- the group is gone although this app made it: the server forgot (W10)
 local function group_lost(lane)
@@ -98,11 +99,11 @@ local function take_from(lane, limit, policy)
   if limit and c.l < c.q then return true end
   local used = pending(lane)
   if not used then return false end
-  local left, got = false, 0
-  if has_orphans and most > 0 and redis.call('SISMEMBER', P .. 'orphans', lane) == 1 then
+  local got = 0
+  local left = has_orphans and redis.call('SISMEMBER', P .. 'orphans', lane) == 1
+  if left and most > 0 then
     local owners, dead = dead_owners(lane, c.l)
     local can = limit and math.min(most, limit - (used - dead)) or most
-    left = true
     if dead == 0 then
       left = false
     elseif can > 0 then
@@ -125,6 +126,7 @@ local function take_from(lane, limit, policy)
       fairly = math.min(take, math.max(1, math.ceil((redis.call('XLEN', s) - used) / serving(lane))))
     end
     capped = fairly < take
+    withheld = withheld or (capped and fairly == 0)
     take = fairly
   end
   local n = 0
@@ -140,6 +142,7 @@ local function take_from(lane, limit, policy)
   granted = granted + got
   room = room - got
   if sync == '1' then threads = threads - got end
+  if left and others and most <= 0 and (sync ~= '1' or threads > 0) then ring(lane) end
   if limit and got > 0 then
     limits[#limits + 1] = lane
     limits[#limits + 1] = limit
@@ -186,4 +189,5 @@ local next_expiry, first = -1, redis.call('ZRANGE', P .. 'members', 0, 1, 'WITHS
 for i = 1, #first, 2 do
   if first[i] ~= m and first[i] ~= '' and next_expiry < 0 then next_expiry = math.max(0, tonumber(first[i + 1]) - c.l) end
 end
-return {'OK', c.ep, string.format('%.0f', fence), next_due(c), next_expiry, math.max(0, c.q - c.l), ended, limits, fresh, adopted}
+return {'OK', c.ep, string.format('%.0f', fence), next_due(c), next_expiry, math.max(0, c.q - c.l), ended, limits, fresh, adopted,
+  withheld and 1 or 0}

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Become a member (LEASE R2; I8: `old` is this worker's former life, whose entries are handed back uncounted but for `keep`).
+-- Become a member (LEASE R2; I8: `old` are this worker's former lives: what of theirs is in `keep` goes on as the new member's,
+-- also if its lane has got a limit meanwhile; the rest is handed back uncounted).
 -- returns: {'OK', epoch, quarantine ms, indices of keep that moved} | {'TTL', ms in force} | {'LAYOUT', layout}
 -- A fresh id per life and per lost reply: the other one expires.
 local clock = KEYS[1]    -- <prefix>clock
@@ -8,7 +9,7 @@ local nonce = ARGV[2]    -- str: random, names an epoch that begins here
 local ttl = tonumber(ARGV[3])     -- int: lease, ms
 local layout = ARGV[4]   -- str: layout that this client writes
 local virgin_ok = ARGV[5]  -- '1': the caller itself created this server empty
-local old = ARGV[6]      -- str: former member id or ''
+local old = ARGV[6]      -- str: former member ids, the last one and any whose join was not answered; '' for none
 local pool = ARGV[7]     -- str: pool id
 local facts = ARGV[8]    -- str: JSON for `status`
 local nlanes = tonumber(ARGV[9])  -- int: pairs that follow
@@ -75,23 +76,24 @@ redis.call('ZADD', P .. 'members', c.l + ttl, m)
 redis.call('SADD', P .. 'pm:' .. pool, m)
 redis.call('HSET', P .. 'member:' .. m, 'sess', 0, 'pool', pool, 'facts', facts, 'started', c.now, 'running', 0)
 
-local moved, kept = {}, {}
+local moved, was = {}, {}
+for id in string.gmatch(old, '%S+') do was[id] = true end
 for i = rest + 2 * nlanes, #ARGV, 3 do
   local lane, entry, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local own = redis.pcall('XPENDING', P .. 's:' .. lane, 'flowq', entry, entry, 1)
-  if not own.err and own[1] and own[1][2] == old and own[1][4] == n and not limit_of(lane) then
+  if not own.err and own[1] and was[own[1][2]] and own[1][4] == n then
     redis.call('XCLAIM', P .. 's:' .. lane, 'flowq', m, 0, entry, 'JUSTID')
-    if redis.call('HGET', P .. 'member:' .. old, 'suspect') == lane .. '|' .. entry then
+    if redis.call('HGET', P .. 'member:' .. own[1][2], 'suspect') == lane .. '|' .. entry then
       redis.call('HSET', P .. 'member:' .. m, 'suspect', lane .. '|' .. entry)
     end
     moved[#moved + 1] = (i - rest - 2 * nlanes) / 3
   end
 end
-if old ~= '' then
-  local p = redis.call('HGET', P .. 'member:' .. old, 'pool')
-  for _, lane in ipairs(p and redis.call('HKEYS', P .. 'pool:' .. p) or lanes) do hand_back_unknown(lane, old, {}) end
-  if redis.call('EXISTS', P .. 'member:' .. old) == 1 then bury(old, c.l) end
-  redis.call('ZREM', P .. 'expired', old)
+for id in pairs(was) do
+  local p = redis.call('HGET', P .. 'member:' .. id, 'pool')
+  for _, lane in ipairs(p and redis.call('HKEYS', P .. 'pool:' .. p) or lanes) do hand_back_unknown(lane, id, {}) end
+  if redis.call('EXISTS', P .. 'member:' .. id) == 1 then bury(id, c.l) end
+  redis.call('ZREM', P .. 'expired', id)
 end
 save(c)
 return {'OK', c.ep, math.max(0, c.q - c.l), moved}

@@ -19,7 +19,7 @@ for _, lane in ipairs(redis.call('HKEYS', P .. 'pool:' .. pool)) do n = n + hand
 local ready = redis.call('SMEMBERS', P .. 'ready:' .. pool)
 bury(m, c.l)
 for _, lane in ipairs(ready) do
-  if has_room(lane) then ring(lane) end
+  if has_room(lane) or redis.call('SISMEMBER', P .. 'orphans', lane) == 1 then ring(lane) end
 end
 save(c)
 return {'OK', n}
