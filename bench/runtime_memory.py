@@ -123,6 +123,9 @@ class Double:
     async def wait_up(self) -> None:
         pass
 
+    async def warnings(self) -> list[str]:
+        return []
+
 
 class BenchApp(flowq.App[None]):
     """An app whose worker works on the double."""

@@ -29,8 +29,8 @@ TARGETS = {
 """For unlimited tasks."""
 
 
-async def plain(concurrency: int, body: float, jobs: int) -> float:
-    """Bodies a second in a bare nursery."""
+async def plain(concurrency: int, body: float, jobs: int) -> tuple[float, float]:
+    """Bodies a second in a bare nursery, and µs of CPU for each."""
     left = jobs
 
     async def consumer() -> None:
@@ -39,11 +39,11 @@ async def plain(concurrency: int, body: float, jobs: int) -> float:
             left -= 1
             await anyio.sleep(body)
 
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     async with anyio.create_task_group() as tasks:
         for _ in range(concurrency):
             tasks.start_soon(consumer)
-    return jobs / (time.perf_counter() - began)
+    return jobs / (time.perf_counter() - began), (time.process_time() - cpu) / jobs * 1e6
 
 
 async def compare(url: str, concurrency: int, body: float, jobs: int) -> dict[str, float]:
@@ -57,11 +57,13 @@ async def compare(url: str, concurrency: int, body: float, jobs: int) -> dict[st
     free: Any = app.task(name="free")(wait)
     limited: Any = app.task(name="limited", limit=concurrency)(wait)
     async with open_bench(app, url, concurrency) as bench:
-        ideal = await plain(concurrency, body, jobs)
-        shares = {"plain": ideal}
+        ideal, ideal_cpu = await plain(concurrency, body, jobs)
+        shares = {"plain": ideal, "plain CPU": ideal_cpu}
         for name, task in (("unlimited", free), ("limited", limited)):
             await bench.fill(task, jobs, body)
-            shares[name] = (await bench.drain(task, jobs)).per_second / ideal
+            took = (await bench.drain(task, jobs)).figures()
+            shares[name] = took["per_second"] / ideal
+            shares[f"{name} CPU"] = took["client_us"] - ideal_cpu
     return shares
 
 
@@ -78,11 +80,20 @@ def bench(conditions: Conditions) -> list[Figure]:
                     measured(compare, backend, url=server.url, concurrency=concurrency, body=body, jobs=jobs)
                     for _ in range(conditions.runs)
                 ]
-                case = f"{concurrency} × {body * 1000:.0f} ms"
-                for kind in ("unlimited", "limited"):
-                    target = TARGETS.get((concurrency, body)) if kind == "unlimited" else None
-                    samples = [row[kind] for row in rows]
-                    figures.append(Figure("waiting", backend, f"{case}, {kind}", "of plain", samples, target))
-                samples = [row["plain"] for row in rows]
-                figures.append(Figure("waiting", backend, f"{case}, plain nursery", "bodies/s", samples))
+                figures += _figures(backend, concurrency, body, rows)
     return figures
+
+
+def _figures(backend: str, concurrency: int, body: float, rows: list[dict[str, float]]) -> list[Figure]:
+    def figure(key: str, name: str, unit: str, target: Target | None = None) -> Figure:
+        case = f"{concurrency} × {body * 1000:.0f} ms"
+        return Figure("waiting", backend, f"{case}, {name}", unit, [row[key] for row in rows], target)
+
+    return [
+        figure("unlimited", "unlimited", "of plain", TARGETS.get((concurrency, body))),
+        figure("unlimited CPU", "unlimited: CPU beyond plain", "µs/job"),
+        figure("limited", "limited", "of plain"),
+        figure("limited CPU", "limited: CPU beyond plain", "µs/job"),
+        figure("plain", "plain nursery", "bodies/s"),
+        figure("plain CPU", "plain nursery: CPU", "µs/body"),
+    ]

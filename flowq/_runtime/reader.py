@@ -17,20 +17,25 @@ SAFETY_POLL = 1.0
 """Seconds that one wait lasts at most; a claim follows, whether anybody rang or not: a ring may be lost with its hearer."""
 
 WITHHELD_PAUSE = 0.02
-"""Seconds."""
+"""Seconds for which a worker that was told to leave work to others does not listen, so that they are the first to hear."""
+
+
+def may_listen(intake: Intake, member: Member) -> bool:
+    """Is a ring of use to this worker?"""
+    return intake.can_listen and not member.over
 
 
 async def listen(backend: Backend, intake: Intake, member: Member) -> None:
     """Wait for rings until cancelled, and pass them to the intake."""
     while True:
         await intake.listen.wait()
-        if member.over or not intake.can_listen:
+        if not may_listen(intake, member):
             continue
         if intake.withheld:
             # the ring of this worker's own claim is for those who are hungry: first come, first woken
             intake.withheld = False
             await anyio.sleep(WITHHELD_PAUSE)
-            if member.over or not intake.can_listen:
+            if not may_listen(intake, member):
                 continue
         intake.is_listening = True
         rang = False

@@ -103,8 +103,7 @@ def ended(running: subprocess.Popen[bytes], number: signal.Signals, log: Path) -
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_flowq_run_ends_at_once_when_idle(
-    server: RedisServer, client: redis.Redis, tmp_path: Path, backend: str, number: signal.Signals,
-    record_property: Callable[[str, object], None],
+    server: RedisServer, client: redis.Redis, tmp_path: Path, backend: str, number: signal.Signals
 ) -> None:  # fmt: skip
     """``flowq run`` with an idle worker: drained, exit code 0, nothing left behind."""
     log = tmp_path / "log"
@@ -114,18 +113,13 @@ def test_flowq_run_ends_at_once_when_idle(
         until(lambda: joined(client), "the worker has joined", log)
         time.sleep(0.2)
         seconds = ended(running, number, log)
-    record_property("seconds", seconds)
     print(f"flowq run on {backend}, idle, {number.name}: gone after {seconds:.3f} s")  # noqa: T201 -- a figure
     assert running.returncode == 0
     assert leaks(client, "crash") == []
 
 
 def test_ctrl_c_ends_a_plain_worker_when_idle(
-    server: RedisServer,
-    client: redis.Redis,
-    tmp_path: Path,
-    backend: str,
-    record_property: Callable[[str, object], None],
+    server: RedisServer, client: redis.Redis, tmp_path: Path, backend: str
 ) -> None:
     """``trio.run(flowq.run, app)`` and asyncio's way, SIGINT while it waits for the doorbell: it leaves the fleet, and says
     KeyboardInterrupt as any program does.
@@ -135,7 +129,6 @@ def test_ctrl_c_ends_a_plain_worker_when_idle(
         until(lambda: joined(client), "the worker has joined", log)
         time.sleep(0.2)
         seconds = ended(running, signal.SIGINT, log)
-    record_property("seconds", seconds)
     print(f"flowq.run on {backend}, idle, SIGINT: gone after {seconds:.3f} s")  # noqa: T201 -- a figure
     assert log.read_text().rstrip().endswith("KeyboardInterrupt")
     assert client.zrange("flowq:{crash}:members", 0, -1) == [""]
@@ -210,11 +203,7 @@ def results(server: RedisServer, ids: list[str]) -> list[object]:
 
 
 def test_sigterm_to_flowq_run_with_redis_dead(
-    server: RedisServer,
-    client: redis.Redis,
-    tmp_path: Path,
-    backend: str,
-    record_property: Callable[[str, object], None],
+    server: RedisServer, client: redis.Redis, tmp_path: Path, backend: str
 ) -> None:
     """Nobody answers: the worker does not wait for it."""
     log = tmp_path / "log"
@@ -229,6 +218,5 @@ def test_sigterm_to_flowq_run_with_redis_dead(
         running.send_signal(signal.SIGTERM)
         running.wait(10)
         seconds = time.monotonic() - began
-    record_property("seconds", seconds)
     print(f"flowq run on {backend}, Redis dead, SIGTERM: gone after {seconds:.3f} s")  # noqa: T201 -- a figure
     assert seconds < 2 * SOON
