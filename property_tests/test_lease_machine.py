@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pprint
+import sys
 from collections import Counter
 
 import pytest
@@ -86,7 +87,7 @@ def test_no_promise_breaks(version: str, capsys: pytest.CaptureFixture[str]) -> 
         totals = look(server, examples)
         executed = server.commands()
     with capsys.disabled():
-        print(f"\nlease machine on redis {version}: {executed:,} commands executed; {dict(totals)}")
+        sys.stdout.write(f"\nlease machine on redis {version}: {executed:,} commands executed; {dict(totals)}\n")
     assert examples <= totals["examples"]
     scarce = {
         what: (totals[what], floor * examples)

@@ -263,7 +263,7 @@ def fair_share(state: State, who: str, fresh: dict[str, int]) -> str | None:
     """Did a claim leave to the hungry of a lane their part of what those who contend for it can have?"""
     for name, got in fresh.items():
         lane, limit = state.lanes[name], state.limits.get(name)
-        hungry = state.hungry(name, who)
+        hungry = {m for m in state.hungry(name, who) if state.live(m)}
         if not got or limit is None or not hungry:
             continue
         owners = [owner for owner, _ in lane.pending.values()]

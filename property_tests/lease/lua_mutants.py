@@ -166,7 +166,7 @@ OWNERS = (
         "a former life's entries are not handed back",
         "I8",
         "join.lua",
-        ("do hand_back_unknown(lane, old, {}) end", "do end"),
+        ("do hand_back_unknown(lane, id, {}) end", "do end"),
     ),
     mutant(
         *("only the first entry is handed back", "defect 1", "handback.lua"),
@@ -213,7 +213,7 @@ CRASHES = (
     mutant(
         *("a kept suspect is forgotten", "defect 3", "join.lua"),
         (
-            "if redis.call('HGET', P .. 'member:' .. old, 'suspect') == lane .. '|' .. entry then",
+            "if redis.call('HGET', P .. 'member:' .. own[1][2], 'suspect') == lane .. '|' .. entry then",
             "if false then",
         ),
     ),

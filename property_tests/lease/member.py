@@ -28,7 +28,8 @@ class Member:
         self._ids = count(1)
         self._turn = 0
         self.id = ""
-        self.old = ""
+        self.old: list[str] = []
+        """Former names: the last one, and those whose join was not answered."""
         self.epoch = ""
         self.session = 0
         self.fence = 0
@@ -92,7 +93,7 @@ class Member:
         ended = [h.ended for h in self.known.values() if h.ended is not None]
         if self.settled_late or not ended or not self.old:
             return None
-        args, ended = scripts.settle(self.standing(self.old), ended, False)
+        args, ended = scripts.settle(self.standing(self.old[0]), ended, False)
         request = self._ask("late", now, [("settle", args)])
         request.ended = ended
         return request
@@ -111,7 +112,7 @@ class Member:
             *(new, self.nonce()),
             ttl_ms=TTL,
             virgin_ok=self.virgin_ok,
-            old=self.old,
+            old=" ".join(self.old),
             pool=self.pool,
             facts=b"{}",
             lanes=self.lanes,
@@ -119,6 +120,7 @@ class Member:
         )
         request = self._ask("join", now, [("join", args)], keep)
         request.new_id = new
+        self.old.append(new)
         return request
 
     def _exchange(self, now: int, extra: int) -> Request:
@@ -148,7 +150,10 @@ class Member:
             or any(h.body or h.ended for h in self.known.values())
         ):
             return None
-        return self._ask("leave", now, [("leave", [self.id])])
+        request = self._ask("leave", now, [("leave", [self.id])])
+        # it has left, whatever comes back: a leave that is executed late hands back all that this name owns
+        self.old, self.id, request.member = [self.id], "", ""
+        return request
 
     def broken(self) -> None:
         """The connection is gone; whether the request was executed is not known."""
@@ -178,7 +183,7 @@ class Member:
 
     def _on_join(self, request: Request, replies: list[Any], now: int) -> None:
         joined = scripts.read_join(replies[0], request.new_id, request.listed, TTL)
-        self.id, self.old, self.epoch = joined.member, "", joined.epoch
+        self.id, self.old, self.epoch = joined.member, [], joined.epoch
         self.renewed, self.deadline = request.sent, request.sent + LOCAL
         self.confirmed = self.reconciled = True
         self.short = False
@@ -221,7 +226,7 @@ class Member:
         self.reconciled = True
 
     def _on_leave(self, request: Request, replies: list[Any], now: int) -> None:
-        self.id = self.old = ""
+        self.old.clear()
         self.known.clear()
 
     def _on_exchange(self, request: Request, replies: list[Any], now: int) -> None:
@@ -295,7 +300,7 @@ class Member:
                 self._drop(fence, now)
             elif held.body is not None:
                 held.body.lease_ended = min(self.deadline, now)
-        self.old, self.id, self.settled_late = self.id, "", False
+        self.old, self.id, self.settled_late = [self.id], "", False
         if self.waiting is not None:
             self.broken()
 

@@ -17,7 +17,10 @@ MEMBER = (
         also=STARTED_IN_ANY_EPOCH,
     ),
     mutant(
-        "no `mine`", "LEASE §3", "member.py", ("        if not self.reconciled:\n", "        if False:\n")
+        "no `mine`",
+        "LEASE §3",
+        "member.py",
+        ("        self.greeted = self.reconciled = False\n", "        self.greeted = False\n"),
     ),
     mutant(
         *("`mine` takes back what runs", "W4", "member.py"),

@@ -144,7 +144,8 @@ class World:
             w.virgin_ok = False
         old = scripts.read_join(reply, request.new_id, request.listed, TTL)
         self.book.events["kept"] += len(old.kept)
-        self.owns_nothing(str(request.calls[0][1][5]), "its next life joined")
+        for former in str(request.calls[0][1][5]).split():
+            self.owns_nothing(former, "its next life joined")
 
     def owns_nothing(self, member: str, why: str) -> None:
         for name, lane in self.state.lanes.items():
@@ -152,8 +153,9 @@ class World:
                 raise Violation("hand-back", f"{member} still owns {left} in {name} after {why}")
 
     def after_leave(self, before: State, request: Request, reply: Any, i: int) -> None:
-        self.left.add(request.member)
-        self.owns_nothing(request.member, "it left")
+        member = str(request.calls[0][1][0])
+        self.left.add(member)
+        self.owns_nothing(member, "it left")
 
     def after_mine(self, before: State, request: Request, reply: Any, i: int) -> None:
         self.after_any(before, request, reply, i)
