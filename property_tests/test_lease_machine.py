@@ -87,7 +87,9 @@ def test_no_promise_breaks(version: str, capsys: pytest.CaptureFixture[str]) -> 
         totals = look(server, examples)
         executed = server.commands()
     with capsys.disabled():
-        sys.stdout.write(f"\nlease machine on redis {version}: {executed:,} commands executed; {dict(totals)}\n")
+        sys.stdout.write(
+            f"\nlease machine on redis {version}: {executed:,} commands executed; {dict(totals)}\n"
+        )
     assert examples <= totals["examples"]
     scarce = {
         what: (totals[what], floor * examples)

@@ -31,25 +31,27 @@ class Macros(Driver):
             self.all_of([("crash", 0), ("crash", 2), ("tick", 6000), ("turn", 1), ("tick", 6000)])
 
     @rule(
-        i=SLOT, j=SLOT, gap=st.sampled_from([0, 3000, 6000]), how=HOW, late=st.booleans(), n=st.integers(1, 2)
+        i=SLOT,
+        j=SLOT,
+        gap=st.sampled_from([0, 3000, 6000]),
+        how=HOW,
+        late=st.booleans(),
+        n=st.integers(1, 2),
+        between=st.sampled_from([0, 6000, 12_000]),
     )
-    def failover_while_running(self, i: int, j: int, gap: int, how: str, late: bool, n: int) -> None:
-        """The replica knows an older lease, or older owners; it may be promoted twice."""
-        self.all_of(
-            [
-                ("turn", j),
-                ("snap",),
-                ("end", j, 0, how),
-                ("turn", j),
-                ("tick", gap),
-                ("turn", i, "late" if late else "ok"),
-            ]
-        )
+    def failover_while_running(
+        self, i: int, j: int, gap: int, how: str, late: bool, n: int, between: int
+    ) -> None:
+        """The replica knows an older lease, or older owners; it may be promoted twice, the second time after a quarantine."""
+        self.all_of([("turn", j), ("snap",), ("end", j, 0, how), ("turn", j), ("tick", gap)])
+        self.do("turn", i, "late" if late else "ok")
         for _ in range(n):
             self.do("failover")
             self.do("deliver", i)
             self.fresh(j, i)
-        self.all_of([("tick", 6000), ("turn", j)])
+            self.do("tick", between)
+            self.fresh(i)
+        self.all_of([("tick", 6000 if n == 1 else 12_000), ("turn", j)])
 
     @rule(
         i=SLOT, j=SLOT, loss=st.sampled_from(["members", "clock", "destroy", "flush", "restart"]), lane=LANE

@@ -84,9 +84,11 @@ def quiet(w: World) -> bool:
             waiting.remove(i)
             waiting.append(i)
         w.turn(i)
-    members = {m.id for m in (w.workers[i] for i in w.healthy())}
-    if any(set(lane.hungry) - members for lane in w.state.lanes.values()):
-        return True  # one that died hungry caps the others for 1.5 s, and time stands still here
+    able = {me.id for me in (w.workers[i] for i in w.healthy()) if me.waiting is None}
+    if any(set(lane.hungry) - able for lane in w.state.lanes.values()):
+        return (
+            True  # one that was hungry and cannot act caps the others for 1.5 s, and time stands still here
+        )
     raise Violation(
         "rings", f"{turns} claims for {w.book.events['bodies'] - granted} jobs, and the bell still rings"
     )

@@ -103,10 +103,10 @@ def binaries() -> dict[str, str]:
             if os.access(binary, os.X_OK):
                 found.append(str(binary))
     versions = {}
-    for binary in found:
-        said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    for path in found:
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
         if version := re.search(r"v=(\d+\.\d+)", said):
-            versions[version[1]] = binary
+            versions[version[1]] = path
     return versions
 
 
@@ -117,7 +117,8 @@ class Server:
     """One connection to a redis-server that nobody else uses. Every reply is bytes."""
 
     def __init__(self, socket: Path) -> None:
-        self.link: Any = redis.UnixDomainSocketConnection(path=str(socket), protocol=2)
+        connection: Any = redis.UnixDomainSocketConnection
+        self.link = connection(path=str(socket), protocol=2)
         self.link.connect()
         info: bytes = self.call(("INFO", "server"))[0]
         numbers = re.search(rb"redis_version:(\d+)\.(\d+)\.(\d+)", info)

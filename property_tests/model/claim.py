@@ -177,7 +177,7 @@ class _Claim:
         got = before - self.room
         if left and self.room > 0 and got >= quota and used + got < limit < UNLIMITED:
             self.withheld, self.capped = True, self.capped | 1 << lane
-        if left and self.room > 0 and limit < UNLIMITED:
+        if left and self.room > 0 and 0 < limit < UNLIMITED:
             self.short.append(lane)
 
     def quota(self, lane: int, limit: int, t: Tally) -> int:

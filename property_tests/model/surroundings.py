@@ -65,11 +65,12 @@ def producers(mv: Moves) -> None:
         if not s.submitted >> j & 1 and not twin_waits(c, s, j):
             mv.add(("submit", j), server=add(c, s, j, "submit"))
     if mv.env.budget.limits:
+        anew = mv.spend("limits")._replace(withheld=0)
         for lane in c.lanes:
             for value in c.limit_values:
                 if value != s.limits[lane]:
                     label = ("limit of lane", lane, s.limits[lane], "->", value)
-                    mv.add(label, server=set_limit(c, s, lane, value), env=mv.spend("limits"))
+                    mv.add(label, server=set_limit(c, s, lane, value), env=anew)
 
 
 def twin_waits(c: World, s: Server, job: int) -> bool:

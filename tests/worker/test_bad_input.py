@@ -101,7 +101,9 @@ def test_two_tasks_with_one_name() -> None:
     def work() -> None: ...
 
     app.task(work)
-    with pytest.raises(flowq.DuplicateTask, match="two tasks are called 'work': give one of them another name="):
+    with pytest.raises(
+        flowq.DuplicateTask, match="two tasks are called 'work': give one of them another name="
+    ):
         app.task(work)
 
 
