@@ -18,8 +18,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from . import member
 from .ledger import Violation
-from .machine import LeaseMachine
 from .lua_mutants import Mutant
+from .machine import LeaseMachine
 from .mutants import MUTANTS
 from .rounds import drain
 from .server import Patch, Server, binaries, load_scripts, running

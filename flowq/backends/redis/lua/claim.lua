@@ -142,7 +142,10 @@ local function take_from(lane, limit, policy)
   granted = granted + got
   room = room - got
   if sync == '1' then threads = threads - got end
-  if left and others and most <= 0 and (sync ~= '1' or threads > 0) then ring(lane) end
+  if left and others and most <= 0 and (sync ~= '1' or threads > 0) then
+    local _, dead = dead_owners(lane, c.l)
+    if dead > 0 and (not limit or used - dead < limit) then ring(lane) end
+  end
   if limit and got > 0 then
     limits[#limits + 1] = lane
     limits[#limits + 1] = limit
