@@ -64,6 +64,9 @@ class LeaseMachine(Macros):
         )
         self.do("turn", i)
 
+    # a name more is a chance more: one macro is worth many of these
+    turns_2, ends_2, all_end_2, submits_2 = turns, ends, all_end, submits
+
     @rule(i=SLOT, how=HOW, fate=st.sampled_from(["ok", "ok", "lost_reply", "limbo"]), back=st.booleans())
     def leaves(self, i: int, how: str, fate: str, back: bool) -> None:
         """A clean end; its pool may be gone with it, and come back."""
@@ -172,3 +175,5 @@ class LeaseMachine(Macros):
                 self.do(kind, n + 4 * i)
             case _:
                 self.do(kind)
+
+    fault_2, fault_3, fault_4, fault_5 = fault, fault, fault, fault

@@ -21,7 +21,7 @@ class Macros(Driver):
             self.fresh(j)
         self.all_of([("resume", i, first), ("limbo",), ("turn", i), ("deliver", i)])
 
-    @rule(lanes=st.lists(LANE, min_size=1, max_size=2), times=st.integers(2, 4))
+    @rule(lanes=st.lists(LANE, min_size=1, max_size=2), times=st.integers(2, 3))
     def poison(self, lanes: list[str], times: int) -> None:
         """Whoever takes it dies."""
         for lane in lanes:
