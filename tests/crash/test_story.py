@@ -104,7 +104,8 @@ async def test_the_seed_story(fleet: Fleet, server: RedisServer, backend: str) -
     bodies = await all_done(fleet, "work", 12, 20)
     assert set(witness.completions(bodies, "work").values()) == {1}
     assert witness.peak(bodies, "work", died={}) == 3
-    assert witness.effective_concurrency(bodies, "work") > 2.5
+    # 3 on a quiet machine (`python -m bench balance`); the old design ran one at a time
+    assert witness.effective_concurrency(bodies, "work") > 1.8
     await settled(server)
 
 
