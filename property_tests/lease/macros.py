@@ -66,6 +66,17 @@ class Macros(Driver):
         self.do("submit", lane, 3)
         self.fresh(j)
 
+    @rule(i=SLOT, j=SLOT, loss=st.sampled_from(["failover", "failover", "members", "destroy"]), lane=LANE)
+    def loop_is_blocked(self, i: int, j: int, loss: str, lane: str) -> None:
+        """The server forgets while a worker's loop waits for a reply and its keeper goes on."""
+        self.all_of([("turn", i), ("turn", j), ("turn", i), ("turn", j), ("submit", lane, 1), ("snap",)])
+        self.all_of([("turn", i), ("turn", i, "late")])
+        self.do(*{"destroy": ("destroy", lane), "failover": ("failover",)}.get(loss, ("lose", loss)))
+        self.fresh(j)
+        self.do("tick", 12_000)
+        self.fresh(j)
+        self.do("deliver", i)
+
     @rule(i=SLOT, n=st.integers(0, 2), lane=LANE)
     def claim_outlives_its_connection(self, i: int, n: int, lane: str) -> None:
         self.all_of([("submit", lane, 2), ("turn", i, "limbo")])
