@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import secrets
+import signal
 import socket
 import subprocess
 import tempfile
@@ -23,6 +24,11 @@ from flowq.backends.redis.audit import check
 from flowq.backends.redis.embedded import find_redis_server
 from flowq.backends.redis.keys import Keys, app_prefix
 from flowq.backends.redis.url import parse_url
+
+for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    # a run started in the background (nohup, `&`) has them ignored, and the programs under test would inherit that
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
 
 PERSISTENT = (
     "clock",  # the app's clocks, epoch and layout
