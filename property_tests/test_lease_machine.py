@@ -44,11 +44,13 @@ FLOORS = {
     "retried": 0.2,
     "clock steps": 0.2,
     "cancel requested": 0.1,
-    "cancel removed": 0.1,
+    "cancel removed": 0.05,
     "resumed": 0.2,
     "left": 0.3,
 }
 """A run below these found its promises kept by not trying: it is red. About a quarter of what a hundred examples show."""
+FEW = 10
+"""A floor that asks for fewer than these in the whole run is left to longer runs: chance alone may miss it."""
 
 
 def look(server: Server, examples: int) -> Counter[str]:
@@ -94,9 +96,9 @@ def test_no_promise_breaks(version: str, capsys: pytest.CaptureFixture[str]) -> 
     scarce = {
         what: (totals[what], floor * examples)
         for what, floor in FLOORS.items()
-        if totals[what] < floor * examples
+        if totals[what] < floor * examples >= FEW
     }
-    assert not scarce or examples < 30, f"the generator has gone blind (seen, wanted): {scarce}"
+    assert not scarce, f"the generator has gone blind (seen, wanted): {scarce}"
 
 
 def test_both_generations_of_servers_are_here() -> None:

@@ -205,12 +205,14 @@ def read_claim(reply: list[Any], now: float) -> Claimed:
         lane, entry, n, crashes, raw = adopted[i : i + 5]
         grants.append(Delivery(lane.decode(), entry.decode(), int(n), epoch, fence, int(crashes), raw, now))
         fence += 1
-    for i in range(0, len(fresh), 2):
-        lane_name = fresh[i].decode()
-        for entry, fields in fresh[i + 1]:
-            raw = fields[1] if fields[0] == b"d" else _body_of(fields)
+    at = 0
+    while at < len(fresh):
+        lane_name = fresh[at].decode()
+        end = at + 2 + 2 * fresh[at + 1]
+        for entry, raw in zip(fresh[at + 2 : end : 2], fresh[at + 3 : end : 2], strict=True):
             grants.append(Delivery(lane_name, entry.decode(), 1, epoch, fence, 0, raw, now))
             fence += 1
+        at = end
     limits = reply[7]
     return Claimed(
         status=Status.OK,
@@ -223,12 +225,6 @@ def read_claim(reply: list[Any], now: float) -> Claimed:
         dead=int(reply[6]),
         withheld=reply[10] == 1,
     )
-
-
-def _body_of(fields: Sequence[bytes]) -> bytes:
-    """The envelope in an entry of somebody else's making; without one, all of it: as the scripts read it."""
-    at = next((i for i in range(0, len(fields), 2) if fields[i] == b"d"), None)
-    return b" ".join(fields) if at is None else fields[at + 1]
 
 
 _KINDS: dict[type[object], str] = {

@@ -4,8 +4,8 @@
 -- A lost reply is repaired by `mine`; sent twice it grants twice. O(lanes that may have work).
 -- returns: {'LOST'} | {'STALE'} | {'EPOCH', epoch} |
 --   {'OK', epoch, first fence, next due ms|-1, next expiry ms|-1, quarantine ms, jobs ended,
---    [lane, limit, …], [lane, [[entry, [field, envelope]], …], …] new with n = 1, [lane, entry, n, crashes, envelope, …] adopted,
---    1: work was left to others although this member has room}
+--    [lane, limit, …], [lane, count, entry, envelope, …, lane, …] new with n = 1, [lane, entry, n, crashes, envelope, …] adopted,
+--    1: work was left to others although this member has room} (flat lists: Redis 6.2 writes each nested one by itself)
 local clock = KEYS[1]                  -- <prefix>clock
 local m = ARGV[1]                      -- str: member
 local session = tonumber(ARGV[2])      -- int: of the connection that sends
@@ -89,6 +89,19 @@ local function mark_hungry(lane)
   redis.call('PEXPIRE', hungry, 60000)
 end
 
+-- read up to `take` new entries; returns how many there were
+local function read_new(lane, take)
+  local read = redis.call('XREADGROUP', 'GROUP', 'flowq', m, 'COUNT', take, 'STREAMS', P .. 's:' .. lane, '>')
+  if not read then return 0 end
+  local entries, at = read[1][2], #fresh
+  fresh[at + 1], fresh[at + 2] = lane, #entries
+  for i, e in ipairs(entries) do
+    fresh[at + 1 + 2 * i] = e[1]
+    fresh[at + 2 + 2 * i] = e[2][1] == 'd' and e[2][2] or body_of(e[2])
+  end
+  return #entries
+end
+
 -- one lane's part of the claim; returns false if the group is lost
 local function take_from(lane, limit, policy)
   local s = P .. 's:' .. lane
@@ -129,15 +142,7 @@ local function take_from(lane, limit, policy)
     withheld = withheld or (capped and fairly == 0)
     take = fairly
   end
-  local n = 0
-  if take > 0 then
-    local read = redis.call('XREADGROUP', 'GROUP', 'flowq', m, 'COUNT', take, 'STREAMS', s, '>')
-    if read then
-      n = #read[1][2]
-      fresh[#fresh + 1] = lane
-      fresh[#fresh + 1] = read[1][2]
-    end
-  end
+  local n = take > 0 and read_new(lane, take) or 0
   got = got + n
   granted = granted + got
   room = room - got
