@@ -251,6 +251,11 @@ def entry_order(entry: str) -> tuple[int, int]:
     return int(ms), int(seq)
 
 
+def _place(ended: Ended) -> tuple[str, int, str]:
+    ms, _, seq = ended.delivery.entry.partition("-")
+    return ms, len(seq), seq
+
+
 def settle(me: Standing, ended: Sequence[Ended], claiming: bool) -> tuple[Args, list[Ended]]:
     """The arguments, and the outcomes in the order in which the reply numbers them."""
     groups: dict[tuple[str, str], list[Ended]] = {}
@@ -264,6 +269,9 @@ def settle(me: Standing, ended: Sequence[Ended], claiming: bool) -> tuple[Args, 
     args: Args = [me.member, me.epoch, int(claiming)]
     ordered: list[Ended] = []
     for (kind, lane), group in groups.items():
+        if len(group) > 4:
+            # settle asks for one range of the pending list; the loop ends bodies in no order
+            group.sort(key=_place)
         args += (kind, lane, len(group), sum([e.run_ms for e in group]))
         bare = kind in _BARE
         for e in group:
