@@ -32,8 +32,6 @@ SCRIPTS = {
 }
 """SHA as it stands in EVALSHA → name."""
 ROOM = 4 + scripts.CLAIM.args.index("room")
-FRESH, ADOPTED = 8, 9
-"""Where a claim's reply has new and adopted entries."""
 POLLED = 0.9
 """Seconds after which an empty answer of the doorbell was the safety poll's, not somebody's CLIENT UNBLOCK."""
 MUTE = False
@@ -163,7 +161,7 @@ class _Link:
             self._tap.last_wait = "ring" if reply else "poll" if now - asked.at >= POLLED else "other"
             self._last = ""
         elif asked.name == "claim" and isinstance(reply, list) and reply[0] == b"OK":
-            granted = sum(len(entries) for entries in reply[FRESH][1::2]) + len(reply[ADOPTED]) // 5
+            granted = len(scripts.read_claim(reply, now).grants)
             self._tap.claims.append(Claim(now, asked.room, granted, asked.cause))
 
 
