@@ -193,6 +193,18 @@ class Server:
         self.link.disconnect()
 
 
+def _connected(socket: Path) -> Server:
+    """Connect as soon as it listens: the file is there a moment before that."""
+    until = time.monotonic() + 10
+    while True:
+        try:
+            return Server(socket)
+        except redis.ConnectionError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
 @contextmanager
 def running(binary: str) -> Iterator[Server]:
     """A server of our own on a unix socket, without persistence; stopped by its process id."""
@@ -212,10 +224,7 @@ def running(binary: str) -> Iterator[Server]:
         ]
         with subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL) as process:
             try:
-                until = time.monotonic() + 10
-                while not socket.exists() and time.monotonic() < until:
-                    time.sleep(0.01)
-                server = Server(socket)
+                server = _connected(socket)
                 yield server
                 server.close()
             finally:
