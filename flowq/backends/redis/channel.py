@@ -164,17 +164,19 @@ class Channel:
         return_errors: bool = False,
         wait: bool = False,
         timeout: float | None = None,
+        at_once: bool = False,
     ) -> list[Any]:
         """Run scripts back to back in one write, each loaded and sent once more if the server does not have it.
 
-        A resent one then runs after those that the server had. Arguments and errors as ``execute_many``.
+        A resent one then runs after those that the server had. Arguments and errors as ``execute_many``; ``at_once``: do not wait for
+        what others may want to send in this turn of the loop.
         """
         if not calls:
             return []
         packed = [
             pack(script.command(self._pipeline.server_version, keys, args)) for script, keys, args in calls
         ]
-        replies = await self._pipeline.request(b"".join(packed), len(packed), wait, timeout)
+        replies = await self._pipeline.request(b"".join(packed), len(packed), wait, timeout, at_once=at_once)
         unknown = [
             i for i, reply in enumerate(replies) if type(reply) is ErrorReply and reply.code == "NOSCRIPT"
         ]

@@ -89,6 +89,10 @@ class Pipeline:
         self._outbox: dict[_Call, None] = {}
         self._pending: deque[_Call] = deque()
         self._wake = anyio.Event()
+        self._connection: Connection | None = None
+        self._is_writing = False
+        self._rest = b""
+        """What the kernel did not take of a request that was sent at once."""
         self._heard = 0
         self._retiring: str | None = None
         self._lost_at: float | None = None
@@ -109,8 +113,13 @@ class Pipeline:
                 raise Unavailable(f"the channel to {self._where} is closed")
             await self._up.wait()
 
-    async def request(self, data: bytes, expected: int, wait: bool, timeout: float | None) -> list[Any]:
+    async def request(
+        self, data: bytes, expected: int, wait: bool, timeout: float | None, *, at_once: bool = False
+    ) -> list[Any]:
         """The replies to ``expected`` packed commands, ``ErrorReply`` among them.
+
+        Args:
+            at_once: send it now, if nothing is on its way out; else, and by default, all requests of one turn of the loop leave in one write.
 
         Raises:
             Unavailable: surely not written. OutcomeUnknown: written, and not all replies came (in time).
@@ -120,9 +129,10 @@ class Pipeline:
         # in a scope that is cancelled already, nothing is sent
         await anyio.lowlevel.checkpoint_if_cancelled()
         call = _Call(data, expected, wait)
-        self._outbox[call] = None
         self._calls += 1
-        self._wake.set()
+        if not (at_once and self._send_now(call)):
+            self._outbox[call] = None
+            self._wake.set()
         try:
             if timeout is None:
                 await call.done.wait()
@@ -142,6 +152,24 @@ class Pipeline:
                 f"no connection to {self._where} within {timeout:g} s: {self.why_down or 'not yet'}"
             )
         raise Unavailable(f"{reason}; the request had not been sent")
+
+    @enable_ki_protection
+    def _send_now(self, call: _Call) -> bool:
+        """Hand a request to the kernel without a turn of the scheduler. False: it is for the writer."""
+        connection = self._connection
+        if connection is None or self._outbox or self._is_writing or self._retiring is not None:
+            return False
+        taken = connection.send_now(call.data)
+        if not taken:
+            return False
+        call.written = True
+        self._pending.append(call)
+        self._writes += 1
+        if taken < len(call.data):
+            self._rest = call.data[taken:]
+            self._is_writing = True
+            self._wake.set()
+        return True
 
     def _unavailable(self) -> Unavailable:
         if self._closed:
@@ -221,16 +249,22 @@ class Pipeline:
                 reasons.append(str(error))
                 group.cancel_scope.cancel()
 
+        self._connection, self._is_writing, self._rest = connection, False, b""
         try:
             async with anyio.create_task_group() as group:
                 for part in (self._write, self._read, self._watch):
                     group.start_soon(until_lost, part)
         finally:
+            self._connection = None
             await connection.aclose()
         self._failed(Unavailable(reasons[0]))
 
     async def _write(self, connection: Connection) -> None:
         while True:
+            if self._rest:
+                rest, self._rest = self._rest, b""
+                await connection.send(rest)
+                self._is_writing = False
             if not self._outbox or self._retiring is not None:
                 self._wake = anyio.Event()
                 await self._wake.wait()
@@ -241,7 +275,9 @@ class Pipeline:
             # before the write: replies may come while it still waits
             self._pending.extend(calls)
             self._writes += 1
+            self._is_writing = True
             await connection.send(b"".join([call.data for call in calls]))
+            self._is_writing = False
 
     async def _read(self, connection: Connection) -> None:
         pending = self._pending

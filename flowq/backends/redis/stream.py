@@ -47,7 +47,7 @@ class RedisStream:
         if want is not None:
             self._turn += 1
             calls.append((scripts.CLAIM, self._clock, scripts.claim(me, want, self._turn)))
-        replies = await self._channel.evalsha_many(calls)
+        replies = await self._channel.evalsha_many(calls, at_once=True)
         return scripts.read_exchange(replies, ordered, want is not None, anyio.current_time())
 
     async def mine(self, me: Standing, known: Sequence[Delivery]) -> Settled:

@@ -114,6 +114,25 @@ async def test_large_requests_and_replies(server: Server, key: str) -> None:
     assert all(reply == big for reply in replies)
 
 
+SIZE = Script("size", "#!lua\nlocal text = ARGV[1]  -- str\nreturn #text\n")
+
+
+async def test_a_call_that_is_sent_at_once(server: Server) -> None:
+    """It does not wait for the writer's turn; where it is more than the kernel takes, or another is on its way, order is kept all the same."""
+    async with open_channel(server.address) as channel:
+
+        async def call(number: int, size: int) -> None:
+            for turn in range(40 if size < 100 else 4):
+                args = [(SIZE, [], ["x" * size]), (SIZE, [], ["x" * number])]
+                replies = await channel.evalsha_many(args, at_once=(number + turn) % 3 != 2)
+                assert replies == [size, number]
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                for number in range(12):
+                    group.start_soon(call, number, (10, 4_000_000)[number % 4 == 1])
+
+
 async def test_over_tls(tls_proxy: Proxy) -> None:
     """The writing and the reading task share a TLS stream without getting into each other's way."""
     address = parse_url(f"rediss://localhost:{tls_proxy.port}?ssl_cert_reqs=none")
