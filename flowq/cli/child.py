@@ -6,6 +6,7 @@ process must not outlive its supervisor: nobody would kill it if it overran its 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -47,6 +48,9 @@ def main(arguments: list[str]) -> int:
     except EOFError:
         return Exit.FAILED
     logs.configure(settings.log_format, settings.log_level)
+    # What is imported by now lives until the end, and two thirds of the end would be the collector looking at it once more. The
+    # app's objects, which come next, are not frozen: some may need a collection for their last words (a buffered file in a cycle).
+    gc.freeze()
     try:
         app = load_app(settings.target)
         app.override(url=settings.url, namespace=settings.namespace, backend=settings.backend)

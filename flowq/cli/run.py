@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import gc
 import logging
 import sys
 from contextlib import ExitStack
@@ -135,6 +136,8 @@ def run(
             log_level=log_level,
         )
         logs.configure(settings.log_format, settings.log_level)
+        # all that is imported lives until the end, which need not wait for the collector to look at it once more
+        gc.freeze()
         supervisor = Supervisor(
             settings,
             processes=resolve("processes", argument=processes).value,

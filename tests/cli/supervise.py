@@ -20,6 +20,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 def main(options: dict[str, Any]) -> int:
     settings.HARD_EXIT = options.get("hard_exit", 5.0)
+    supervisor.TICK = options.get("tick", supervisor.TICK)
     if options.get("subreaper"):
         # what process 1 of a container is by nature: orphans end up here
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -284,6 +284,37 @@ def test_grace_that_is_over_hands_back(stage: Stage, run_app: Callable[..., Runn
     assert stage.client.hgetall(stage.keys.crashes("resize")) == {}
 
 
+def test_the_end_spares_what_was_imported_but_not_the_app(
+    stage: Stage, run_app: Callable[..., Running], tmp_path: Path
+) -> None:
+    """At its end a worker process does not collect the libraries that it began with, which took most of the time that an idle one
+    needs to go; what the app left is still ended as ever: a buffered file that only a cycle holds reaches the disk.
+    """
+    (tmp_path / "tidy.py").write_text(
+        APP
+        + f"""
+import gc
+note("import", frozen=gc.get_freeze_count())
+
+class Journal:
+    def __init__(self):
+        self.itself = self
+        self.file = open({str(tmp_path / "journal")!r}, "w")
+        self.file.write("last words")
+
+Journal.kept = [Journal()]
+"""
+    )
+    one = run_app(target="tidy:app")
+    started(stage)
+
+    one.process.send_signal(signal.SIGTERM)
+
+    assert one.end() == 0, one.err
+    assert one.told("import")[0]["frozen"] > 10_000
+    assert (tmp_path / "journal").read_text() == "last words"
+
+
 def test_second_signal_skips_the_grace(stage: Stage, run_app: Callable[..., Running]) -> None:
     """Two SIGINTs, as from an impatient Ctrl-C: the body is cut off at once."""
     stage.submit("resize", 30.0)

@@ -296,6 +296,22 @@ def test_a_signal_before_the_worker_has_begun_is_an_orderly_end(supervise: Calla
     assert one.end() == 0
 
 
+@pytest.mark.crash
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_and_ends_wake_the_supervisor(
+    supervise: Callable[..., Supervised], number: signal.Signals
+) -> None:
+    """Neither a signal nor the end of a worker process waits for the next look at the deadlines: here that is an hour away."""
+    one = supervise("drain=0,loaded,wait", tick=3600)
+    eventually(lambda: one.told("started"))
+    time.sleep(0.1)
+
+    one.process.send_signal(number)
+
+    assert one.end() == 0
+    assert len(one.told("term")) == 1
+
+
 # --- the lease ----------------------------------------------------------------------------------------------------------
 
 
