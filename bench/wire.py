@@ -33,7 +33,7 @@ SCRIPTS = {
 """SHA as it stands in EVALSHA → name."""
 ROOM = 4 + scripts.CLAIM.args.index("room")
 POLLED = 0.9
-"""Seconds after which an empty answer of the doorbell was the safety poll's, not somebody's CLIENT UNBLOCK."""
+"""Share of its BLOCK after which an empty answer of the doorbell was the safety poll's, not somebody's CLIENT UNBLOCK."""
 MUTE = False
 """hiredis: no whole message is there yet. No reply is False in RESP2, which the pairs are made of."""
 
@@ -94,6 +94,8 @@ class _Asked:
     at: float
     room: int
     cause: Cause
+    block: float
+    """Seconds."""
 
 
 class _Link:
@@ -150,7 +152,9 @@ class _Link:
         self._last = name
         self._listens = self._listens or command in {"SUBSCRIBE", "PSUBSCRIBE"}
         if not self._listens:
-            self._asked.append(_Asked(name, time.monotonic(), room, cause))  # type: ignore[arg-type]  # a literal type
+            words = [bytes(word) for word in request]
+            block = int(words[words.index(b"BLOCK") + 1]) / 1000 if name == "XREADGROUP" else 0.0
+            self._asked.append(_Asked(name, time.monotonic(), room, cause, block))  # type: ignore[arg-type]  # a literal type
 
     def _note_reply(self, reply: Any) -> None:
         if self._listens or isinstance(reply, hiredis.PushNotification) or not self._asked:
@@ -158,7 +162,9 @@ class _Link:
         asked = self._asked.popleft()
         now = time.monotonic()
         if asked.name == "XREADGROUP":
-            self._tap.last_wait = "ring" if reply else "poll" if now - asked.at >= POLLED else "other"
+            self._tap.last_wait = (
+                "ring" if reply else "poll" if now - asked.at >= POLLED * asked.block else "other"
+            )
             self._last = ""
         elif asked.name == "claim" and isinstance(reply, list) and reply[0] == b"OK":
             granted = len(scripts.read_claim(reply, now).grants)

@@ -49,6 +49,8 @@ class Intake:
         self.withheld = False
         """The last claim left work to others who wait for it."""
         self._asked = 0
+        self._looked_at = -math.inf
+        """When a claim with room was sent last: it sees whatever there is."""
         self._averages: dict[str, float] = {}
         """Seconds of one body, of the unlimited lanes whose pace is usable."""
         self._sampled_at = floor.loop.now()
@@ -90,6 +92,8 @@ class Intake:
         self.due = False
         self.ring_to_pass = False
         self._asked = room
+        if room:
+            self._looked_at = now
         return Want(room, self.free_threads(), extra)
 
     def _pass_ring(self, room: int) -> Want | None:
@@ -133,6 +137,10 @@ class Intake:
         elif rang:
             self.ring_to_pass = True
             self._floor.turn.set()
+
+    def unlooked(self, seconds: float) -> float:
+        """How long until the last claim with room is so many seconds ago."""
+        return self._looked_at + seconds - self._floor.loop.now()
 
     @property
     def can_listen(self) -> bool:

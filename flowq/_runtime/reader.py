@@ -14,7 +14,10 @@ from flowq._runtime.reconcile import is_passing
 from flowq.backends.protocol import Backend
 
 SAFETY_POLL = 1.0
-"""Seconds that one wait lasts at most; a claim follows, whether anybody rang or not: a ring may be lost with its hearer."""
+"""Seconds after its last claim at which a worker with room makes one although nobody rang: a ring may be lost with its hearer. Who
+runs bodies claims with every settle, so mostly it is idle workers that poll."""
+SOON = 0.001
+"""Seconds that are not worth another wait."""
 
 WITHHELD_PAUSE = 0.02
 """Seconds for which a worker that was told to leave work to others does not listen, so that they are the first to hear."""
@@ -40,7 +43,7 @@ async def listen(backend: Backend, intake: Intake, member: Member) -> None:
         intake.is_listening = True
         rang = False
         try:
-            rang = await backend.stream.wait_ring(member.standing, SAFETY_POLL)
+            rang = await _hear(backend, intake, member)
         except ServerError as exc:
             if not is_passing(exc):
                 raise
@@ -50,3 +53,11 @@ async def listen(backend: Backend, intake: Intake, member: Member) -> None:
         finally:
             intake.is_listening = False
         intake.heard(rang)
+
+
+async def _hear(backend: Backend, intake: Intake, member: Member) -> bool:
+    """Wait for a ring (True), until the safety poll is due or a ring would be of no use (False)."""
+    while may_listen(intake, member) and (patience := intake.unlooked(SAFETY_POLL)) > SOON:
+        if await backend.stream.wait_ring(member.standing, patience):
+            return True
+    return False

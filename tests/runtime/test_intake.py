@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import anyio
+import pytest
 
 from flowq._model import Want
 from flowq._runtime.reader import SAFETY_POLL
@@ -115,6 +116,51 @@ async def test_an_idle_worker_asks_once_a_second(stage: Stage) -> None:
         before = worker.stats().turns
         await anyio.sleep(100)
         assert worker.stats().turns - before <= 100 / SAFETY_POLL + 2
+
+
+async def test_who_claims_with_its_settles_does_not_poll_besides(stage: Stage) -> None:
+    """A claim with room sees whatever there is, so the safety poll counts from the last one: no turn but one for each job."""
+    app = stage.app()
+
+    @app.task(limit=1)
+    async def job() -> None:
+        await anyio.sleep(0.7)
+
+    async with app:
+        worker = await stage.start(app)
+        await anyio.sleep(0.5)
+        before = worker.stats().turns
+        for handle in await app.enqueue_many([job.bind() for _ in range(20)]):
+            await handle.result(timeout=60)
+        assert worker.stats().turns - before <= 20 + 2
+
+
+async def test_a_lost_ring_costs_one_poll(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a ring told that nobody heard is found a second after the worker's last look, whatever woke its reader meanwhile."""
+    app = stage.app()
+    started: list[float] = []
+
+    @app.task
+    async def job() -> None:
+        started.append(anyio.current_time())
+
+    async with app:
+        worker = await stage.start(app)
+        await eventually(lambda: worker._crew.intake.is_listening)
+        stream = worker._crew.backend.stream
+
+        async def deaf(self: object, me: object, block: float) -> bool:
+            with anyio.move_on_after(block):
+                await anyio.sleep(0.3)  # as somebody's late CLIENT UNBLOCK would do
+            return False
+
+        monkeypatch.setattr(type(stream), "wait_ring", deaf)
+        stream.stop_waiting()
+        for pause in (0.0, 0.4, 1.7):
+            await anyio.sleep(pause)
+            begin = anyio.current_time()
+            await (await job.enqueue()).result(timeout=10)
+            assert started[-1] - begin <= SAFETY_POLL + 0.01
 
 
 async def test_a_new_job_starts_at_once_on_an_idle_worker(stage: Stage) -> None:
