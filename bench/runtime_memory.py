@@ -32,6 +32,7 @@ from flowq._model import (
     Renewed,
     Settled,
     Status,
+    Survey,
     Want,
 )
 from flowq._runtime.options import RunOptions
@@ -116,6 +117,9 @@ class Double:
 
     async def cancels(self) -> list[tuple[str, str, str]]:
         return []
+
+    async def survey(self, _me: Standing) -> Survey:
+        return Survey(False, None, None, 0, {}, {}, frozenset())
 
     async def promote(self) -> None:
         return None

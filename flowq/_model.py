@@ -7,10 +7,14 @@ What users hold is attrs; what is made once per job on the hot path is a msgspec
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
 import msgspec
+
+MOST_LETTERS = 100_000
+"""Dead letters that an app keeps; beyond, the oldest go. ``finish.lua`` has the same number."""
 
 CancelReason = Literal["cancelled", "timeout", "shutdown", "lease_lost"]
 """Why a running body was cancelled: by ``job.cancel()``, by its timeout, by the worker's end, or with the worker's lease."""
@@ -232,6 +236,40 @@ class Record(msgspec.Struct, omit_defaults=True):
     message: str = ""
     traceback: str = ""
     reason: str = ""
+
+
+@attrs.frozen
+class LaneSurvey:
+    """One lane at a look, whoever serves it."""
+
+    lane: str
+    served: bool
+    """Some pool that has members serves it."""
+    waiting: int
+    """Entries of its stream: ready, or in the hands of the dead."""
+    oldest: float | None
+    """Seconds since the first of them was put there; None: there is none."""
+    declared: tuple[int | None, ...]
+    """The limits that the code of live workers declares, each once; None: no limit."""
+
+
+@attrs.frozen
+class Survey:
+    """What no reply of the hot path tells: a look at the app as a whole, asked for about once a minute."""
+
+    speaks: bool
+    """The caller is the one live member that says what concerns the whole fleet."""
+    time: float | None
+    """Unix seconds by the server's clock; None: it has none of its own."""
+    memory: float | None
+    """Percent of the server's limit in use; None: it has no limit."""
+    letters: int
+    limits: Mapping[str, int]
+    """Lane → limit in force; absent: unlimited, 0: nothing starts."""
+    override: Mapping[str, int]
+    paused: frozenset[str]
+    lanes: tuple[LaneSurvey, ...] = ()
+    """Every lane of the app, for the member that speaks; for all others none."""
 
 
 @attrs.frozen

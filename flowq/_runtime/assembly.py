@@ -18,6 +18,7 @@ from flowq._runtime.control import Control
 from flowq._runtime.events import Events
 from flowq._runtime.exchange import Exchange
 from flowq._runtime.floor import Floor
+from flowq._runtime.housekeeping import Housekeeping
 from flowq._runtime.intake import Intake
 from flowq._runtime.judge import Judge
 from flowq._runtime.keeper import Keeper
@@ -67,6 +68,7 @@ class Crew:
     exchange: Exchange
     scheduler: Scheduler
     control: Control
+    housekeeping: Housekeeping
     backend: Backend
     publisher: Publisher
 
@@ -99,9 +101,10 @@ def assemble(app: Servable, backend: Backend, options: RunOptions, loop: Loop) -
     exchange = Exchange(backend, floor, member, intake, keeper, reconciler)
     scheduler = Scheduler(backend, floor, intake, random.random)
     control = Control(backend.fleet, floor, intake)
+    housekeeping = Housekeeping(backend, floor, member)
     return Crew(
-        floor, judge, intake, keeper, member, reconciler, exchange, scheduler, control, backend, publisher
-    )
+        floor, judge, intake, keeper, member, reconciler, exchange, scheduler, control, housekeeping, backend, publisher,
+    )  # fmt: skip
 
 
 def _lane(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import anyio
 
@@ -32,12 +32,15 @@ class Control:
         self._floor = floor
         self._intake = intake
         self._hint = Nudge()
+        self.heard: Callable[[], None] = _nothing
+        """Called after each hint: a limit may have changed."""
 
     async def run(self) -> None:
         """Look after each hint, until cancelled."""
         self._fleet.on_control(self._hint.set)
         while True:
             await self._hint.wait()
+            self.heard()
             try:
                 self.apply(await self._fleet.cancels())
             except ServerError as exc:
@@ -81,3 +84,7 @@ class Control:
         assert outcome is not None
         one = ended(job, outcome)
         self._floor.end(delivery, outcome, one.job_id, one.key, one.moved)
+
+
+def _nothing() -> None:
+    """Until the worker's tree is built."""

@@ -187,6 +187,7 @@ def _start_upkeep(crew: Crew, shift: Shift, upkeep: Shelter, options: RunOptions
     floor.late = partial(member.lapse, "no renewal was answered in time")
     floor.interrupt = shift.interrupt
     crew.exchange.after_turn = shift.after_turn
+    crew.control.heard = crew.housekeeping.soon
     keeper.reports = Reports(
         lost=partial(member.lapse_of, why="the server does not know it any more"),
         forgot=member.note_forgot,
@@ -200,20 +201,9 @@ def _start_upkeep(crew: Crew, shift: Shift, upkeep: Shelter, options: RunOptions
     upkeep.start_soon(watch, floor, member, keeper, name="flowq watchdog")
     upkeep.start_soon(crew.control.run, name="flowq control")
     upkeep.start_soon(crew.exchange.run, name="flowq exchange")
-    upkeep.start_soon(_say_warnings, crew, name="flowq warnings")
+    upkeep.start_soon(crew.housekeeping.run, name="flowq housekeeping")
     if options.handle_signals:
         upkeep.start_soon(_heed_signals, shift, name="flowq signals")
-
-
-async def _say_warnings(crew: Crew) -> None:
-    """Once, and beside the start: a server that is set up to lose jobs serves all the same."""
-    try:
-        for warning in await crew.backend.warnings():
-            crew.floor.events.say(logging.WARNING, "server.unfit", "%s", warning)
-    except ServerError as exc:
-        crew.floor.events.say(
-            logging.DEBUG, "server.unknown", "how the server is set up was not asked: %s", exc
-        )
 
 
 async def _heed_signals(shift: Shift) -> None:

@@ -30,6 +30,7 @@ from flowq._model import (
     Renewed,
     Settled,
     Submission,
+    Survey,
     Want,
 )
 
@@ -176,6 +177,13 @@ class Fleet(Protocol):
 
     async def cancels(self) -> list[tuple[str, str, str]]:
         """(lane, entry, reason) of the cancellations that wait for a running body's end."""
+        ...
+
+    async def survey(self, me: Standing) -> Survey:
+        """Look at the app as a whole: clock, memory, limits, lanes that nobody serves. Changes nothing; not for the hot path.
+
+        Of all live members one ``speaks``; its look costs O(lanes), that of the others O(limited lanes).
+        """
         ...
 
 

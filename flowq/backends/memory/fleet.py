@@ -8,8 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from flowq._errors import ConfigurationError
-from flowq._model import Confirmed, Delivery, Joined, LanePolicy, Renewed, Settled, Status
-from flowq.backends.memory.rows import Lane, Member, Pool
+from flowq._model import (
+    Confirmed,
+    Delivery,
+    Joined,
+    LanePolicy,
+    LaneSurvey,
+    Renewed,
+    Settled,
+    Status,
+    Survey,
+)
+from flowq.backends.memory.rows import Lane, Member, Pool, entry_order
 from flowq.backends.memory.state import State
 from flowq.backends.protocol import MemberFacts, Standing
 
@@ -229,6 +239,38 @@ def pause(state: State, lane: str, paused: bool) -> None:
 def cancels(state: State) -> list[tuple[str, str, str]]:
     """(lane, entry, reason) of the cancellations that wait for a running body's end."""
     return [(lane, entry, request.reason) for (lane, entry), request in state.cancels.items()]
+
+
+def survey(state: State, me: Standing, time: float | None) -> Survey:
+    """A look at the whole. It speaks for the fleet who is the first of the live members by name."""
+    live = [member.name for member in state.members.values() if not member.expired]
+    speaks = bool(live) and min(live) == me.member
+    lanes = {*state.lanes, *(lane for pool in state.pools.values() for lane in pool.lanes)}
+    return Survey(
+        speaks=speaks,
+        time=time,
+        memory=None,
+        letters=len(state.dead),
+        limits=dict(state.limits),
+        override=dict(state.override),
+        paused=frozenset(state.paused),
+        lanes=tuple(_look_at(state, name) for name in sorted(lanes)) if speaks else (),
+    )
+
+
+def _look_at(state: State, name: str) -> LaneSurvey:
+    lane = state.lanes.get(name) or Lane(name)
+    pools = list(state.serving(name))
+    entries = [*lane.unread, *lane.pending]
+    first = min((entry_order(entry)[0] for entry in entries), default=None)
+    declared = {pool.lanes[name].limit for pool in pools}
+    return LaneSurvey(
+        lane=name,
+        served=bool(pools),
+        waiting=len(entries),
+        oldest=None if first is None else max(0, state.clock.now - first) / 1000,
+        declared=tuple(sorted(declared, key=lambda limit: (limit is None, limit or 0))),
+    )
 
 
 def forget(state: State, epoch: str) -> None:

@@ -27,6 +27,7 @@ from flowq._model import (
     Renewed,
     Settled,
     Submission,
+    Survey,
     Want,
 )
 from flowq.backends.memory.bell import Wake, call_in_loop
@@ -156,6 +157,9 @@ class MemoryFleet:
 
     async def cancels(self) -> list[tuple[str, str, str]]:
         return (await self._link.reach()).cancels()
+
+    async def survey(self, me: Standing) -> Survey:
+        return (await self._link.reach()).survey(me)
 
     def close(self) -> None:
         while self._controls:

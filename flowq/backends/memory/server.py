@@ -24,6 +24,7 @@ from flowq._model import (
     Renewed,
     Settled,
     Submission,
+    Survey,
     Want,
 )
 from flowq.backends.memory import audit, claim, fleet, jobs, settle, submit
@@ -180,6 +181,10 @@ class MemoryServer:
     def cancels(self) -> list[tuple[str, str, str]]:
         with self._call() as state:
             return fleet.cancels(state)
+
+    def survey(self, me: Standing) -> Survey:
+        with self._call() as state:
+            return fleet.survey(state, me, self.now_ms / 1000)
 
     def promote(self) -> float | None:
         with self._call() as state:

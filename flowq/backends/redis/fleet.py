@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
-from flowq.backends.redis import scripts
+from flowq.backends.redis import scripts, surveying
 
 if TYPE_CHECKING:
-    from flowq._model import Confirmed, Delivery, Joined, LanePolicy, Renewed
+    from flowq._model import Confirmed, Delivery, Joined, LanePolicy, Renewed, Survey
     from flowq.backends.protocol import MemberFacts, Renewer, Standing
     from flowq.backends.redis.channel import Channel
     from flowq.backends.redis.keys import Keys
@@ -108,6 +108,9 @@ class RedisFleet:
 
     async def cancels(self) -> list[tuple[str, str, str]]:
         return scripts.read_cancels(await self._channel.execute("HGETALL", self._keys.cancels))
+
+    async def survey(self, me: Standing) -> Survey:
+        return await surveying.survey(self._channel, self._keys, me)
 
 
 class RedisRenewer:

@@ -67,6 +67,7 @@ WAIT = _load("wait", "id", "channel")
 UNWAIT = _load("unwait", "id", "channel")
 CANCEL = _load("cancel", "id", "reason", "record", "ttl")
 CONTROL = _load("control", "lane", "what", "value")
+SURVEY = _load("survey", "m", "most")
 
 ALL = (
     HELLO,
@@ -84,6 +85,7 @@ ALL = (
     UNWAIT,
     CANCEL,
     CONTROL,
+    SURVEY,
 )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from flowq.backends.redis import scripts
+from flowq.backends.redis.full import Refusals
 from flowq.backends.redis.replies import NoGroup
 
 if TYPE_CHECKING:
@@ -32,10 +33,12 @@ class RedisStream:
         self._clock = [keys.clock]
         self._pools = pools
         self._turn = 0
+        self._refusals = Refusals(channel.address.redacted())
 
     async def submit(self, batch_id: str, batch: Sequence[Submission]) -> list[Receipt]:
         args = scripts.submit(batch_id, RESEND_WINDOW_MS, batch)
-        reply = await self._channel.evalsha(scripts.SUBMIT, self._clock, args)
+        with self._refusals.noticed():
+            reply = await self._channel.evalsha(scripts.SUBMIT, self._clock, args)
         return scripts.read_submit(reply, batch)
 
     async def exchange(self, me: Standing, ended: Sequence[Ended], want: Want | None) -> Exchanged:

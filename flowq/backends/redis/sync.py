@@ -19,6 +19,7 @@ import redis.exceptions
 from flowq._errors import ServerError
 from flowq._model import CancelAnswer, JobStatus, Receipt, Record, Submission
 from flowq.backends.redis import scripts
+from flowq.backends.redis.full import Refusals
 from flowq.backends.redis.keys import Keys
 from flowq.backends.redis.replies import from_redis_py
 from flowq.backends.redis.script import Script
@@ -48,10 +49,12 @@ class SyncRedis:
         self._keys = Keys(prefix)
         self._client = self._address.sync_client()
         self._on_close = on_close
+        self._refusals = Refusals(self._address.redacted())
 
     def submit(self, batch_id: str, batch: list[Submission]) -> list[Receipt]:
         """See ``protocol.Stream.submit``; the address' timeouts bound it."""
-        reply = self._call(scripts.SUBMIT, scripts.submit(batch_id, RESEND_WINDOW_MS, batch))
+        with self._refusals.noticed():
+            reply = self._call(scripts.SUBMIT, scripts.submit(batch_id, RESEND_WINDOW_MS, batch))
         return scripts.read_submit(reply, batch)
 
     def wait(self, job_id: str, timeout: float | None) -> Record | None:

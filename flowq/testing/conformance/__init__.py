@@ -24,6 +24,7 @@ from flowq.testing.conformance import (
     results,
     settling,
     submitting,
+    surveying,
 )
 from flowq.testing.conformance.stage import Check, Harness
 
@@ -40,6 +41,7 @@ ALL: list[Check] = [
     *doorbell.CHECKS,
     *results.CHECKS,
     *cancelling.CHECKS,
+    *surveying.CHECKS,
 ]
 """Every clause, in the order of a job's way."""
 

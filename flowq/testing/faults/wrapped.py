@@ -21,6 +21,7 @@ from flowq._model import (
     Renewed,
     Settled,
     Submission,
+    Survey,
     Want,
 )
 from flowq.backends.memory.clock import loop_clock
@@ -114,6 +115,10 @@ class _Fleet:
 
     async def cancels(self) -> list[tuple[str, str, str]]:
         return await self._line.call("cancels", self._inner.cancels)
+
+    async def survey(self, me: Standing) -> Survey:
+        """Past the line, as ``Faulty.warnings``."""
+        return await self._inner.survey(me)
 
 
 @attrs.define(eq=False)

@@ -79,6 +79,11 @@ async def test_a_full_memory_refuses_producers_and_lets_workers_drain(
                 with pytest.raises(flowq.ServerFull):
                     await work.enqueue(23)
                 assert worker.stats().leases_lost == 0
+                told = [record for record in shop.said("redis.full") if record.name == "flowq.redis"]
+                assert [record.levelname for record in told] == [
+                    "ERROR",
+                    "ERROR",
+                ]  # the app's and the thread's own client
 
                 client.config_set("maxmemory", 0)
                 again = await work.enqueue(24)

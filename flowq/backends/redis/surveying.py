@@ -1,0 +1,47 @@
+"""A look at the app as a whole, for its workers' housekeeping: asked about once a minute, never on a job's way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from flowq._model import LaneSurvey, Survey
+from flowq.backends.redis import scripts
+from flowq.backends.redis.reader import counters, text
+
+if TYPE_CHECKING:
+    from flowq.backends.protocol import Standing
+    from flowq.backends.redis.channel import Channel
+    from flowq.backends.redis.keys import Keys
+
+MOST_LANES: Final = 1000
+"""Lanes that one look goes over: some milliseconds of Redis."""
+
+
+async def survey(channel: Channel, keys: Keys, me: Standing) -> Survey:
+    """See ``protocol.Fleet.survey``."""
+    return read_survey(await channel.evalsha(scripts.SURVEY, [keys.clock], [me.member, MOST_LANES]))
+
+
+def read_survey(reply: list[Any]) -> Survey:
+    speaks, now, used, most, letters, limits, override, paused, lanes = reply
+    return Survey(
+        speaks=speaks == b"1",
+        time=int(now) / 1000,
+        memory=round(100 * int(used) / int(most), 1) if int(most) else None,
+        letters=int(letters),
+        limits=counters(limits),
+        override=counters(override),
+        paused=frozenset(text(lane) for lane in paused),
+        lanes=tuple(_lane(*lanes[i : i + 5]) for i in range(0, len(lanes), 5)),
+    )
+
+
+def _lane(lane: bytes, served: bytes, waiting: int, age: int, declared: bytes) -> LaneSurvey:
+    limits = {None if said == b"-" else int(said) for said in declared.split()}
+    return LaneSurvey(
+        lane=text(lane),
+        served=served == b"1",
+        waiting=waiting,
+        oldest=None if age < 0 else age / 1000,
+        declared=tuple(sorted(limits, key=lambda limit: (limit is None, limit or 0))),
+    )
