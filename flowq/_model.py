@@ -15,6 +15,8 @@ import msgspec
 
 MOST_LETTERS = 100_000
 """Dead letters that an app keeps; beyond, the oldest go. ``finish.lua`` has the same number."""
+MANY_LETTERS = MOST_LETTERS * 4 // 5
+"""So many are worth a warning."""
 
 CancelReason = Literal["cancelled", "timeout", "shutdown", "lease_lost"]
 """Why a running body was cancelled: by ``job.cancel()``, by its timeout, by the worker's end, or with the worker's lease."""

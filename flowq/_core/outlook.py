@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-from flowq._model import MOST_LETTERS, LaneSurvey, Survey
+from flowq._model import LaneSurvey, Survey
 
 SLACK = 1.0
 """Seconds by which the server's clock may leave ours between two looks without having stepped."""
@@ -15,7 +15,6 @@ UNSERVED = 60.0
 """Seconds that a job waits for somebody who serves its lane before that is worth telling: deploys have an order."""
 NEARLY_FULL, FULL = 90.0, 100.0
 """Percent of ``maxmemory``."""
-MANY_LETTERS = 0.8 * MOST_LETTERS
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ import anyio
 
 from flowq._core import outlook
 from flowq._errors import ServerError
-from flowq._model import MOST_LETTERS, LaneSurvey, Survey
+from flowq._model import MANY_LETTERS, MOST_LETTERS, LaneSurvey, Survey
 from flowq._runtime.floor import Floor
 from flowq._runtime.member import Member
 from flowq._runtime.nudge import Nudge
@@ -127,7 +127,7 @@ class Housekeeping:
                 logging.ERROR if is_full else logging.WARNING, "redis.full", "the server's memory is %.1f %% full: at 100 %% producers are refused, workers go on draining",
                 full, percent=full,
             )  # fmt: skip
-        many = survey.letters >= outlook.MANY_LETTERS
+        many = survey.letters >= MANY_LETTERS
         for _ in self._news("dead.filling", {"": None} if many else {}):
             self._events.say(
                 logging.WARNING, "dead.filling", "%d dead letters of at most %d: beyond that the oldest are lost; replay or drop some",

@@ -9,6 +9,7 @@ import msgspec
 import typer
 from rich.text import Text
 
+from flowq._model import MOST_LETTERS
 from flowq.backends.redis.fitness import Finding
 from flowq.backends.redis.views import Snapshot
 from flowq.cli import show
@@ -54,6 +55,12 @@ def of_snapshot(s: Snapshot) -> Iterator[Finding]:
             "warn",
             "quarantine",
             f"the server had forgotten: limited types start nothing for {s.quarantine:.1f} s",
+        )
+    if s.many_letters:
+        yield Finding(
+            "warn",
+            "dead letters",
+            f"there are {s.letters} of at most {MOST_LETTERS}: beyond that the oldest are lost; replay or drop some",
         )
     for host, n in _crowded(s):
         yield Finding(

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from flowq._model import MOST_LETTERS
 from flowq.backends.redis import admin
 from flowq.backends.redis.views import VIEW_VERSION, Snapshot, TypeView, as_json
 from flowq.cli import show
@@ -211,6 +212,8 @@ def _notes(s: Snapshot) -> list[Text]:
         notes.append("Redis writes no append-only file: a crash of it loses jobs")
     if s.server.memory_percent is not None and s.server.memory_percent >= 80:
         notes.append(f"Redis memory is {s.server.memory_percent} % full; at 100 % producers are refused")
+    if s.many_letters:
+        notes.append(f"{s.letters} dead letters of at most {MOST_LETTERS}: beyond that the oldest are lost")
     if s.workers and not any(w.alive for w in s.workers):
         notes.append("no worker is alive; the lease clock only moves when somebody calls")
     return [Text(), *(show.plain(f"! {note}", "yellow") for note in notes)] if notes else []

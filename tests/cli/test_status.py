@@ -203,3 +203,19 @@ def test_no_server_and_no_url(flowq: Run, monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "cannot reach" in away.err
     assert "FLOWQ_URL" in none.err
     assert all(len(ran.err.strip().splitlines()) == 1 for ran in (away, bad, none))
+
+
+def test_dead_letters_near_their_bound(stage: Stage, flowq: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 80 % of what is kept on, status and doctor say so; doctor does not fail for it."""
+    monkeypatch.setattr("flowq.backends.redis.views.MANY_LETTERS", 4)
+    me = stage.join(resize=policy())
+    for n in range(4):
+        assert "dead letters of at most" not in flowq("status").out
+        assert "dead letters" not in flowq("doctor").out
+        stage.submit("resize", n)
+        stage.bury(me, stage.claim(me)[0])
+
+    assert status_json(flowq)["letters"] == 4
+    assert "! 4 dead letters of at most" in flowq("status").out
+    doctor = flowq("doctor")
+    assert (doctor.code, "warn  dead letters: there are 4" in doctor.out) == (0, True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
+import flowq
 from flowq._core.outlook import Reading, disagreements, limit_changes, step, unserved
-from flowq._model import LaneSurvey, Survey
+from flowq._model import MOST_LETTERS, LaneSurvey, Survey
 
 
 def look(
@@ -63,3 +65,9 @@ def test_what_is_worth_telling_of_lanes() -> None:
     )
     assert [lane.lane for lane in unserved(look(lanes=lanes))] == ["old"]
     assert [lane.lane for lane in disagreements(look(lanes=lanes))] == ["busy"]
+
+
+def test_the_bound_of_the_dead_letters_is_the_scripts() -> None:
+    """The script that trims them says the same number as the warning before it."""
+    script = Path(flowq.__file__).with_name("backends") / "redis" / "lua" / "finish.lua"
+    assert f"'MAXLEN', '~', {MOST_LETTERS}," in script.read_text()

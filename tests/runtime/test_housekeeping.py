@@ -153,3 +153,12 @@ async def test_an_unanswered_look_is_left_out(
     await a_look(3)
     assert len(looks) >= 2
     assert worker.stats().is_member
+
+
+async def test_dead_letters_near_their_bound(stage: Stage, said: Any, seen_as: dict[str, Any]) -> None:
+    """From 80 % of it on, once."""
+    await stage.start(with_task(stage))
+    for letters in (79_999, 80_000, 90_000):
+        seen_as["letters"] = letters
+        await a_look()
+    assert said("dead.filling") == [{"letters": 80_000, "bound": 100_000}]

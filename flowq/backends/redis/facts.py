@@ -66,6 +66,7 @@ class Facts:
     cancelling: int
     delayed: Sequence[tuple[str, float]]
     more_delayed: bool
+    letters: int
     server: ServerView
     pools: dict[str, Mapping[str, str]] = attrs.field(factory=dict[str, Mapping[str, str]])
     pool_members: dict[str, set[str]] = attrs.field(factory=dict[str, set[str]])
@@ -90,6 +91,7 @@ def read_facts(client: redis.Redis, keys: Keys, where: str) -> Facts:
             ("HLEN", keys.cancels),
             ("ZRANGE", keys.delayed, 0, LOOK - 1, "WITHSCORES"),
             ("ZCARD", keys.delayed),
+            ("XLEN", keys.dead),
             ("INFO",),
         ],
         where,
@@ -107,6 +109,7 @@ def read_facts(client: redis.Redis, keys: Keys, where: str) -> Facts:
         cancels,
         delayed,
         ndelayed,
+        letters,
         info,
     ) = replies
     due = [(text(i), float(s)) for i, s in zip(delayed[::2], delayed[1::2], strict=True)]
@@ -123,6 +126,7 @@ def read_facts(client: redis.Redis, keys: Keys, where: str) -> Facts:
         cancelling=cancels,
         delayed=due,
         more_delayed=ndelayed > len(due),
+        letters=letters,
         server=read_server(info_fields(info)),
     )
     pools = sorted({p for served in facts.serve.values() for p in served.split()})

@@ -40,6 +40,7 @@ def take(client: redis.Redis, keys: Keys, name: str, namespace: str | None, wher
         layout=now.fields.get("schema", ""),
         lease_ttl=now.ttl / 1000 if now.ttl else None,
         quarantine=max(0, now.quarantine_end - now.lease) / 1000,
+        letters=facts.letters,
         cancelling=facts.cancelling,
         types=tuple(lanes),
         workers=tuple(sorted(workers, key=lambda w: (w.host, w.pid))),

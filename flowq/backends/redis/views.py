@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from flowq._model import JobStatus
+from flowq._model import MANY_LETTERS, JobStatus
 
 VIEW_VERSION = 1
 """Version of what ``flowq status --json`` prints; it goes up when a field changes its meaning or goes away."""
@@ -150,11 +150,18 @@ class Snapshot:
     """Seconds; None: no worker has ever joined."""
     quarantine: float
     """Seconds for which limited types start nothing because the server had forgotten; 0: none."""
+    letters: int
+    """Dead letters of all types, exactly."""
     cancelling: int
     """Running jobs whose cancellation is on its way."""
     types: tuple[TypeView, ...]
     workers: tuple[WorkerView, ...]
     server: ServerView
+
+    @property
+    def many_letters(self) -> bool:
+        """More than 80 % of the dead letters that are kept: beyond them the oldest are lost."""
+        return self.letters >= MANY_LETTERS
 
 
 @attrs.frozen
