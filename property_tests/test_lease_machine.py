@@ -72,7 +72,7 @@ def look(server: Server, examples: int) -> Counter[str]:
         _, program = LeaseMachine.failed[-1]
         if replay(server, program) is None:
             raise  # it depends on the order of a Redis set: the log above is all there is
-        program, found = shorten(server, program, member)
+        program, found = shorten([server], program, member)
         pytest.fail(f"{found}\nfirst seen as {violation}\nprogram = {pprint.pformat(program)}", pytrace=False)
     return Counter(LeaseMachine.totals)
 

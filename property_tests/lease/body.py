@@ -41,6 +41,8 @@ class Body:
     """When it surely runs no more; None: it runs."""
     lease_ended: int | None = None
     """Its member's life ended then, and it went on (unlimited lanes only)."""
+    excused: bool = False
+    """Its process was stopped at its deadline: it could not be cancelled in time."""
     bound: float = 0
     """Largest limit of its lane that was in force while it ran."""
 
@@ -48,9 +50,10 @@ class Body:
         return self.stops is None or now < self.stops
 
     def leased(self, now: int) -> bool:
-        """Does it run inside its lease? One that a stopped process cannot cancel is excused from its deadline on."""
+        """Does it run, and count? From the deadline on only an unlimited one is free to, or one that a stopped process cannot end."""
         until = self.owner.deadline if self.lease_ended is None else self.lease_ended
-        return self.runs(now) and now < until + UNWIND
+        late = self.limited and not self.owner.paused and not self.excused
+        return self.runs(now) and (now < until + UNWIND or late)
 
 
 @attrs.define(eq=False)

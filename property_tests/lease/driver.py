@@ -18,10 +18,10 @@ from .world import Op, Program, World
 
 SLOT = st.integers(0, 2)
 LANE = st.sampled_from("aab" + "u")
-HOW = st.sampled_from(["ok", "ok", "ok", "result", "retry", "retry_later", "dead", "free"])
-FATE = st.sampled_from(
-    ["lost_request", "lost_reply", "lost_reply", "lost_between", "late", "limbo", "limbo", "dup"]
-)
+HOWS = ["ok", "ok", "ok", "result", "retry", "retry_later", "dead", "free"]
+HOW = st.sampled_from(HOWS)
+FATES = ["lost_request", "lost_reply", "lost_reply", "lost_between", "late", "limbo", "limbo", "dup"]
+FATE = st.sampled_from(FATES)
 
 
 class Driver(RuleBasedStateMachine):

@@ -15,6 +15,8 @@ def tick(w: World, ms: int) -> bool:
     """Time passes; the keepers of all workers that can do so renew."""
     while ms > 0:
         step = min(ms, 800)
+        for me in w.workers:
+            me.withheld = False
         ms -= step
         w.pass_time(step)
         for i in w.healthy():

@@ -47,6 +47,8 @@ class Ledger:
         self.jobs: dict[str, Job] = {}
         self.fences: set[int] = set()
         self.bodies: list[Body] = []
+        self.admitted: dict[int, float] = {}
+        """By fence: the limit of its lane when it was granted; a prefetched one may start under a lower."""
         self.events: Counter[str] = Counter()
         self.lost: set[str] = set()
         """What the server lost so far, by name: it excuses only what the check that looks at it says."""
@@ -118,6 +120,7 @@ class Ledger:
         if grant.fence <= job.fence and not self.set_back:
             raise Violation("fence", f"{uid}: {grant.fence} after {job.fence}")
         self.fences.add(grant.fence)
+        self.admitted[grant.fence] = after.limits.get(grant.lane, float("inf"))
         job.fence = max(job.fence, grant.fence)
         if grant.n > 1 and (grant.crashes, grant.n) != (
             now := (

@@ -6,9 +6,12 @@ seven, faults are one rule with a kind, and rare conjunctions are macros, sequen
 
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
+from .chance import operation
 from .driver import FATE, HOW, LANE, SLOT
 from .macros import Macros
 
@@ -16,8 +19,18 @@ from .macros import Macros
 class LeaseMachine(Macros):
     """One example is one world's life, and its drain."""
 
-    @initialize(a=st.integers(1, 5), b=st.integers(0, 2), u=st.integers(0, 3), who=st.sets(SLOT, min_size=2))
-    def preload(self, a: int, b: int, u: int, who: set[int]) -> None:
+    @initialize(
+        a=st.integers(1, 5),
+        b=st.integers(0, 2),
+        u=st.integers(0, 3),
+        who=st.sets(SLOT, min_size=2),
+        calm=st.sampled_from(["", "", "", "a", "u"]),
+    )
+    def preload(self, a: int, b: int, u: int, who: set[int], calm: str) -> None:
+        """Work and workers; now and then a fleet that nothing befalls at first, where every wake-up must come by rings."""
+        if calm:
+            self.all_of([*[("turn", i) for i in (*who, *who)], ("submit", calm, a + u), ("quiet",)])
+            self.all_of([("end", self.busy(0), 0, "ok"), ("quiet",)])
         for lane, n in (("a", a), ("b", b), ("u", u)):
             if n:
                 self.do("submit", lane, n)
@@ -79,6 +92,13 @@ class LeaseMachine(Macros):
             self.fresh(i)
         self.do("limbo")
 
+    @rule(seed=st.integers(0, 2**32), n=st.integers(5, 40), faults=st.sampled_from([0.0, 0.3, 1.0]))
+    def chance(self, seed: int, n: int, faults: float) -> None:
+        """Operations by plain chance, with no, few or many faults among them."""
+        r = Random(seed)
+        for _ in range(n):
+            self.do(*operation(r, calm=r.random() >= faults))
+
     # --- time
 
     @rule(ms=st.sampled_from([100, 900, 2500, 6000, 12_000]), i=SLOT)
@@ -132,6 +152,9 @@ class LeaseMachine(Macros):
                 "cancel",
                 "cancel",
                 "cancel",
+                "status",
+                "status",
+                "status",
                 "give_back",
                 "promote",
             ]
@@ -177,3 +200,4 @@ class LeaseMachine(Macros):
                 self.do(kind)
 
     fault_2, fault_3, fault_4, fault_5 = fault, fault, fault, fault
+    chance_2, chance_3, chance_4 = chance, chance, chance

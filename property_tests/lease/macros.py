@@ -77,6 +77,17 @@ class Macros(Driver):
         self.fresh(j)
         self.do("deliver", i)
 
+    @rule(i=SLOT, j=SLOT, loss=st.sampled_from(["failover", "failover", "restart", "destroy"]), lane=LANE)
+    def reply_outlives_its_connection(self, i: int, j: int, loss: str, lane: str) -> None:
+        """A claim's reply lies in the buffer of a connection that its worker has given up."""
+        self.fresh(i, j)
+        self.all_of([("submit", lane, 1), ("snap",), ("turn", i, "late")])
+        self.do(*{"destroy": ("destroy", lane)}.get(loss, (loss,)))
+        self.do("give_up", i)
+        self.fresh(i)
+        self.all_of([("deliver", i), ("tick", 12_000)])
+        self.fresh(j)
+
     @rule(i=SLOT, n=st.integers(0, 2), lane=LANE)
     def claim_outlives_its_connection(self, i: int, n: int, lane: str) -> None:
         self.all_of([("submit", lane, 2), ("turn", i, "limbo")])
@@ -151,21 +162,26 @@ class Macros(Driver):
         how=HOW,
         loss=st.sampled_from(["destroy", "destroy", "members", "clock", "failover", "restart"]),
         delay=st.booleans(),
+        polls=st.booleans(),
     )
-    def loss_is_met_by_a_settle(self, i: int, how: str, loss: str, delay: bool) -> None:
+    def loss_is_met_by_a_settle(self, i: int, how: str, loss: str, delay: bool, polls: bool) -> None:
         """The first to hear of it is a body's end, perhaps of many; nothing new is submitted."""
         if delay:
             self.do("submit", "u", 1, 700)
         self.do("submit", "u", 5)
         self.fresh(i)
+        if polls:
+            self.do("rounds")
         self.do(
             *{"destroy": ("destroy", "u"), "restart": ("restart",), "failover": ("failover",)}.get(
                 loss, ("lose", loss)
             )
         )
-        self.do("end_all", i, how)
-        self.do("turn", i)
+        for k in (i, (i + 1) % 3, (i + 2) % 3):
+            self.do("end_all", k, how)
+            self.do("turn", k)
         self.fresh(i)
+        self.do("rounds")
 
     @rule(i=SLOT, k=st.integers(0, 3), then=st.sampled_from(["ok", "retry", "free", "crash", ""]))
     def cancelled_while_it_ends(self, i: int, k: int, then: str) -> None:
@@ -179,3 +195,6 @@ class Macros(Driver):
         else:
             self.do("renew", i)
         self.fresh(i)
+
+    # a name more is a chance more: these alone meet an entry that has gone on to somebody else
+    paused_past_its_lease_2, released_and_taken_again_2 = paused_past_its_lease, released_and_taken_again

@@ -41,6 +41,8 @@ class Member:
         self.greeted = self.confirmed = self.reconciled = False
         self.short = False
         """The last claim came up short: wait for a ring."""
+        self.withheld = False
+        """The last claim left work to others: listen a little later than they."""
         self.settled_late = False
         self.paused = self.cut = self.virgin_ok = False
 
@@ -239,6 +241,7 @@ class Member:
             self._doubt()
         else:
             self.short = len(claimed.grants) < self.room(now)
+            self.withheld = claimed.withheld
             for grant in claimed.grants:
                 self.fence = max(self.fence, grant.fence)
                 self.known[grant.fence] = Held(grant, grant.lane in claimed.limits, json.loads(grant.raw))

@@ -212,8 +212,7 @@ def resume(w: World, i: int, first: str = "") -> bool:
             me.end(held.delivery.fence, "ok", w.now)
         zombie = me._exchange(w.now, 0)
         w.late[i].append((zombie, w.execute(i, zombie)))
-    me.paused = False
-    me.watch(w.now)
+    w.wake(me)
     w.book.events["resumed"] += 1
     return True
 
@@ -236,6 +235,7 @@ OPERATIONS: dict[str, Operation] = {
             submit,
             control,
             cancel,
+            status,
             promote,
             end,
             end_all,

@@ -54,6 +54,9 @@ def idle_token(w: World, lane: str, promise: str) -> None:
     s, limit = w.state, w.state.limits.get(lane)
     if limit is not None and s.l < s.q:
         return
+    holders = [me for me in w.workers if any(h.delivery.lane == lane for h in me.known.values())]
+    if not s.lanes[lane].group and (holders or set(s.members) - {me.id for me in w.workers}):
+        return  # a destroyed group is noticed by whoever held something, when it ends or is buried
     held, dead = s.holders(lane)
     work = s.lanes[lane].backlog > 0 and (limit is None or s.lanes[lane].used < limit)
     if not work:
@@ -75,6 +78,8 @@ def quiet(w: World) -> bool:
         i = next((i for i in w.healthy() if _owes(w, i)), None)
         if i is None:
             i = next((i for i in waiting if _rung(w, i)), None)
+            if i is None and _listens_again(w):
+                continue
             if i is None:
                 no_leak(w)
                 if w.clean:
@@ -102,9 +107,21 @@ def _owes(w: World, i: int) -> bool:
     return not settled or any(h.ended for h in me.known.values()) or (not me.short and me.room(w.now) > 0)
 
 
+def _listens_again(w: World) -> bool:
+    """Nobody else was rung: 20 ms are over for those who had left work to others."""
+    patient = [w.workers[i] for i in w.healthy() if w.workers[i].withheld]
+    for me in patient:
+        me.withheld = False
+    if patient:
+        w.pass_time(20)
+    return bool(patient)
+
+
 def _rung(w: World, i: int) -> bool:
     me = w.workers[i]
     if not me.id or me.waiting is not None or me.room(w.now) <= 0 or me.pool not in w.state.pools:
+        return False
+    if me.withheld:
         return False
     bell = f"flowq:{{t}}:bell:{me.pool}"
     read = ("XREADGROUP", "GROUP", "flowq", "w", "COUNT", 8, "NOACK", "STREAMS", bell, ">")
@@ -114,15 +131,18 @@ def _rung(w: World, i: int) -> bool:
 def drain(w: World) -> None:
     """The faults are over: every job ends, every worker leaves, and nothing stays behind."""
     for i, me in enumerate(w.workers):
-        me.paused = me.cut = False
+        me.cut = False
         w.late[i].clear()
         if me.waiting is not None:
             me.broken()
-        me.watch(w.now)
+        w.wake(me)
     w.limbo.clear()
     for lane in LANES:
-        w.run("control", [lane, "reset", 0])
-        w.run("control", [lane, "resume", 0])
+        # only where it is needed: it marks the lane, and would find what nobody else had found
+        if lane in w.state.override:
+            w.run("control", [lane, "reset", 0])
+        if lane in w.state.paused:
+            w.run("control", [lane, "resume", 0])
     if "clock" in w.book.lost and w.back:
         # the waiting clock began again at TIME and had been ahead of it by every step back: delays are late by that much
         tick(w, TTL + 800)

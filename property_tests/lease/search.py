@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from .rounds import drain
 from .server import Patch, Server, binaries, load_scripts, running
 from .world import Program, World
 
+TRIES = 3
+"""Searches for one mutant: what the machine finds may depend on the order in which one server keeps a set."""
 PROGRAMS = Path(__file__).with_name("programs.json")
 
 
@@ -56,16 +59,29 @@ def replay(server: Server, program: Program, members: types.ModuleType = member)
     return None
 
 
-def shorten(server: Server, program: Program, members: types.ModuleType) -> tuple[Program, Violation]:
+def breaks(servers: Iterable[Server], program: Program, members: types.ModuleType) -> Violation | None:
+    """The promise that a program breaks on each of these servers, if it is one promise."""
+    first: Violation | None = None
+    for server in servers:
+        found = replay(server, program, members)
+        if found is None or (first is not None and found.promise != first.promise):
+            return None
+        first = first or found
+    return first
+
+
+def shorten(
+    servers: Sequence[Server], program: Program, members: types.ModuleType
+) -> tuple[Program, Violation]:
     """Leave out what is not needed (ddmin): no operation of the result can be missed. The promise may change on the way."""
-    found = replay(server, program, members)
+    found = breaks(servers, program, members)
     assert found is not None
     parts = 2
     while program:
         size = max(1, len(program) // parts)
         for i in range(0, len(program), size):
             shorter = program[:i] + program[i + size :]
-            if violation := replay(server, shorter, members):
+            if violation := breaks(servers, shorter, members):
                 program, found = shorter, violation
                 parts = max(2, parts - 1)
                 break
@@ -76,11 +92,12 @@ def shorten(server: Server, program: Program, members: types.ModuleType) -> tupl
     return program, found
 
 
-def search(server: Server, mutant: Mutant, examples: int) -> tuple[Program, Violation] | None:
-    """Let the machine look for a program on which the mutant breaks a promise; the shortest form of it."""
-    server.use(load_scripts(mutant.patches))
+def search(servers: Sequence[Server], mutant: Mutant, examples: int) -> tuple[Program, Violation] | None:
+    """Let the machine look, on the first server, for a program on which the mutant breaks a promise on all; its shortest form."""
+    for server in servers:
+        server.use(load_scripts(mutant.patches))
     members = load_member(mutant.patches)
-    LeaseMachine.server, LeaseMachine.members = server, members
+    LeaseMachine.server, LeaseMachine.members = servers[0], members
     LeaseMachine.failed.clear()
     how = settings(
         max_examples=examples,
@@ -98,10 +115,8 @@ def search(server: Server, mutant: Mutant, examples: int) -> tuple[Program, Viol
         pass
     finally:
         LeaseMachine.members = member
-    if not LeaseMachine.failed:
-        return None
-    _, program = min(LeaseMachine.failed, key=lambda f: len(f[1]))
-    return shorten(server, program, members)
+    found = [program for _, program in LeaseMachine.failed if breaks(servers, program, members)]
+    return shorten(servers, min(found, key=len), members) if found else None
 
 
 def stored() -> dict[str, dict[str, Any]]:
@@ -129,12 +144,21 @@ def table() -> str:
     return "\n".join(rows)
 
 
+@contextmanager
+def all_servers() -> Iterator[list[Server]]:
+    """One of each version that is here, the newest first."""
+    with ExitStack() as stack:
+        found = sorted(binaries().items(), key=lambda b: -float(b[0]))
+        yield [stack.enter_context(running(binary)) for _, binary in found]
+
+
 def main(names: list[str], examples: int = 400) -> int:
     """Search, store, and say what was found; the number of mutants that lived."""
     alive = []
-    with running(max(binaries().items(), key=lambda b: float(b[0]))[1]) as server:
+    with all_servers() as servers:
         for name in names or list(MUTANTS):
-            if result := search(server, MUTANTS[name], examples):
+            tries = (search(servers, MUTANTS[name], examples) for _ in range(TRIES))
+            if result := next((found for found in tries if found), None):
                 store(name, *result)
                 print(f"{name}: {result[1]} in {len(result[0])} operations", flush=True)  # noqa: T201 - a command's output
             else:

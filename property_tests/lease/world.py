@@ -85,6 +85,7 @@ class World:
 
     def started(self, body: Body) -> None:
         self.book.events["bodies"] += 1
+        body.bound = self.book.admitted[body.fence]
         self.book.bodies.append(body)
 
     # --- time and identity
@@ -96,11 +97,21 @@ class World:
         self.server.set_identity(f"run{self.runs}", f"repl{self.replids}")
 
     def pass_time(self, ms: int) -> None:
-        self.now += ms
-        self.set_time()
-        for w in self.workers:
-            if not w.paused:
+        """Time passes; every watchdog that can look does so at its deadline, not at the end of this step."""
+        until = self.now + ms
+        while self.now < until:
+            awake = [w for w in self.workers if not w.paused]
+            self.now = min([until, *(w.deadline for w in awake if w.id and self.now < w.deadline)])
+            self.set_time()
+            for w in awake:
                 w.watch(self.now)
+
+    def wake(self, me: Member) -> None:
+        """A process goes on: its watchdog looks first. What should have ended meanwhile could not."""
+        for body in me.bodies:
+            body.excused |= me.paused and self.now >= me.deadline
+        me.paused = False
+        me.watch(self.now)
 
     # --- one script call, and everything it must keep
 
