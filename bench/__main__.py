@@ -17,20 +17,24 @@ BENCHES = (
     "throughput", "latency", "enqueue", "idle", "balance", "recovery", "lateness", "shutdown", "waiting",
 )  # fmt: skip
 """Each is a module here with ``bench(conditions)``; its docstring says what it asks."""
+NAMED = ("designs",)
+"""Those that are run only when they are named."""
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
     parser = _parser()
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(BENCHES):
-        parser.error(f"no bench is called {min(unknown)}; there are {', '.join(BENCHES)}")
+    if unknown := set(arguments.names) - {*BENCHES, *NAMED}:
+        parser.error(f"no bench is called {min(unknown)}; there are {', '.join(BENCHES + NAMED)}")
     conditions = Conditions(
         server=arguments.server or find_redis_server(),
         backends=(arguments.backend,) if arguments.backend else ("trio", "asyncio"),
         runs=arguments.runs,
         seconds=arguments.seconds,
         persistence=arguments.persistence,
+        quick=arguments.quick,
+        **({"pages": RESULTS} if arguments.quick else {}),
     )
     facts = report.machine(conditions)
     figures: list[Figure] = []
@@ -63,7 +67,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     questions = []
-    for name in BENCHES:
+    for name in BENCHES + NAMED:
         text = importlib.import_module(f"bench.{name}").__doc__ or ""
         questions.append(f"  {name:11} {text.splitlines()[0]}")
     parser = argparse.ArgumentParser(
@@ -73,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="what to measure; default: all of the list below"
+        "names", nargs="*", metavar="NAME", help="what to measure; default: all of the list below but designs"
     )
     parser.add_argument(
         "--seconds", type=float, default=2.0, help="length of one measurement, about (default 2)"
@@ -86,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=("none", "everysec", "always"),
         default="none",
         help="append-only file of the server",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="designs: tiny numbers, and the page goes to bench/results"
     )
     parser.add_argument("--json", type=Path, help="where the JSON goes; default: bench/results/<time>.json")
     return parser

@@ -26,6 +26,10 @@ class Conditions:
     """How long one measurement lasts, about: the number of jobs follows from it."""
     persistence: Literal["none", "everysec", "always"] = "none"
     """Of the server: none, or an append-only file with this ``appendfsync``."""
+    quick: bool = False
+    """``designs``: tiny numbers, which show that it runs."""
+    pages: Path = Path(__file__).parents[1] / "docs"
+    """``designs``: where its page and its plots go."""
 
 
 @attrs.frozen
