@@ -53,7 +53,7 @@ def stress(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The measurements of bench/. Their figures are for one quiet machine: nothing is asserted on them."""
-    install(session)
+    session.install("-q", "-e", ".[dev,bench]")
     session.run("python", "-m", "bench", *session.posargs)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from bench import report
-from bench.conditions import Conditions
+from bench.conditions import Conditions, load_average
 from bench.designs import scenarios
 from bench.designs.candidates import DESIGNS
 from bench.designs.crew import Crew, crew_of
@@ -34,6 +34,8 @@ class Effort:
     seconds: float = 0.5
     """Of one run of no-ops, about."""
     most: int = 40_000
+    story_body: float = 0.25
+    """Seconds of a body of the seed's story."""
     pings: int = 40
     gap: float = 0.010
     """Mean seconds between two single jobs."""
@@ -46,8 +48,9 @@ class Effort:
 
 
 QUICK = Effort(
-    workers=(1, 2), killed_of=2, slots=4, slots_killed=2, runs=1, seconds=0.05, most=300, pings=5, free=6, limited=4, body=0.15
-)
+    workers=(2,), killed_of=2, slots=4, slots_killed=2, runs=1, seconds=0.05, most=300, story_body=0.1, pings=5, free=6, limited=4,
+    body=0.15,
+)  # fmt: skip
 
 
 @attrs.frozen
@@ -90,7 +93,7 @@ def compare(conditions: Conditions, *, names: tuple[str, ...] = tuple(DESIGNS)) 
         began = time.monotonic()
         measured[name] = measure(name, conditions, effort)
         print(f"designs: {name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    facts["load_after"] = report.load_average()
+    facts["load_after"] = load_average()
     return Comparison(facts, effort, measured)
 
 
@@ -128,7 +131,7 @@ def _at_size(crew: Crew, effort: Effort) -> AtSize:
     count = int(min(effort.most, max(scenarios.PILOT, pilot.per_second * effort.seconds)))
     return AtSize(
         noops=[scenarios.noops(crew, count) for _ in range(effort.runs)],
-        story=scenarios.story(crew),
+        story=scenarios.story(crew, effort.story_body),
         alone_ms=scenarios.pings(crew, effort.pings, effort.gap),
         beside_ms=scenarios.pings_beside(crew, effort.pings, effort.gap, effort.beside),
     )
@@ -152,7 +155,7 @@ def _with_attempts(sizes: dict[int, AtSize], conditions: Conditions, effort: Eff
                     attrs.evolve(one, attempts=attempts / count, empty=empty / count) for one in found.noops
                 ]
                 began = time.monotonic()
-                scenarios.story(crew)
+                scenarios.story(crew, effort.story_body)
                 attempts, empty = _claims(taps, began, crew.log.last)
                 story = attrs.evolve(
                     found.story, attempts=attempts / scenarios.STORY, empty=empty / scenarios.STORY

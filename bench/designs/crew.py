@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +84,10 @@ class Counts:
     empty: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.cpu_us + other.cpu_us, self.attempts + other.attempts, self.empty + other.empty
-        )
+        return Counts(self.cpu_us + other.cpu_us, self.attempts + other.attempts, self.empty + other.empty)
 
     def __sub__(self, other: Counts) -> Counts:
-        return Counts(
-            self.cpu_us - other.cpu_us, self.attempts - other.attempts, self.empty - other.empty
-        )
+        return Counts(self.cpu_us - other.cpu_us, self.attempts - other.attempts, self.empty - other.empty)
 
 
 @attrs.define
@@ -236,5 +231,3 @@ def crew_of(
             crew.end()
             with server.client() as client:
                 client.flushall()
-
-

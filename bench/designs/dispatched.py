@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import anyio
 
 from bench.designs.design import BLOCK, LIMITS, TTL, TTL_MS, Candidate, Job
+from flowq.backends.redis.connection import Arg
 from flowq.backends.redis.script import Script
 
 DEAL = Script(
@@ -117,7 +118,7 @@ class Dispatched(Candidate):
         await self.channel.execute("RPUSH", PREFIX + "wake", 1)
 
     async def turn(self, ended: Sequence[Job], room: int) -> list[Job]:
-        args = [self.me, TTL_MS, room, len(ended), *(job.raw for job in ended)]
+        args: list[Arg] = [self.me, TTL_MS, room, len(ended), *(job.raw for job in ended)]
         return [Job(raw) for raw in await self.channel.evalsha(TURN, [PREFIX], args)]
 
     async def wait(self, room: int) -> list[Job]:
@@ -128,7 +129,7 @@ class Dispatched(Candidate):
         return [Job(raw) for raw in (found[1], *(more or ()))]
 
     async def renew(self, running: Sequence[Job]) -> list[Job]:
-        args = [self.me, TTL_MS, 0, 0, *(job.raw for job in running)]
+        args: list[Arg] = [self.me, TTL_MS, 0, 0, *(job.raw for job in running)]
         await self.channel.evalsha(TURN, [PREFIX], args)
         return []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.designs.design import LIMITS, TTL_MS, Candidate, Job
+from flowq.backends.redis.connection import Arg
 from flowq.backends.redis.script import Script
 
 FIGHT = Script(
@@ -64,7 +65,7 @@ class HeadLock(Candidate):
 
     async def turn(self, ended: Sequence[Job], room: int) -> list[Job]:
         texts = [job.raw for job in ended]
-        args = [self.me, TTL_MS, room, len(texts), *texts, *LIMITS]
+        args: list[Arg] = [self.me, TTL_MS, room, len(texts), *texts, *LIMITS]
         return [Job(raw) for raw in await self.channel.evalsha(FIGHT, [PREFIX], args)]
 
     async def renew(self, running: Sequence[Job]) -> list[Job]:

@@ -122,7 +122,9 @@ class LeasedLists(Candidate):
 
     async def push(self, lists: dict[str, list[Job]]) -> None:
         """Append to lists, and ring once: whoever takes and leaves something rings on."""
-        pushes = [("RPUSH", self.prefix + key, *(job.raw for job in jobs)) for key, jobs in lists.items()]
+        pushes: list[tuple[Arg, ...]] = [
+            ("RPUSH", self.prefix + key, *(job.raw for job in jobs)) for key, jobs in lists.items()
+        ]
         for begin in range(0, len(pushes), 500):
             await self.channel.execute_many(pushes[begin : begin + 500])
         await self.channel.execute("RPUSH", self.prefix + "bell", 1)

@@ -12,30 +12,85 @@ import attrs
 from bench import report
 from bench.conditions import Figure, Target, percentile
 from bench.designs.candidates import DESIGNS
-from bench.designs.comparison import AtSize, Comparison, Measured
+from bench.designs.comparison import AtSize, Comparison, Effort, Measured
 from bench.designs.design import TTL
 from bench.designs.plots import can_draw, draw
-from bench.designs.scenarios import STORY, Kill
+from bench.designs.scenarios import STORY, Kill, Noops, Story
 
 PROSE = Path(__file__).parents[2] / "docs" / "designs.md"
 BEGIN, END = (
     "<!-- begin: written by python -m bench designs -->",
     "<!-- end: written by python -m bench designs -->",
 )
+DATA = "designs.json"
 FIRST = "head-lock"
 """What the others' savings are measured against."""
 
 
 def write(compared: Comparison, folder: Path) -> None:
     """Write ``designs.md``, ``designs.json`` and, if they can be drawn, ``img/designs-*.svg``; what stands around the tables is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store(compared, folder / DATA)
+    show(folder)
+
+
+def show(folder: Path) -> None:
+    """Page and plots, from the data that ``folder`` holds."""
+    compared = read(folder / DATA)
     before, _, rest = PROSE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "designs.md").write_text(f"{before}{BEGIN}\n\n{tables(compared)}\n{END}{after}")
-    data = json.dumps(attrs.asdict(compared), indent=1, ensure_ascii=False)
-    (folder / "designs.json").write_text(data + "\n")
     if can_draw():
         draw(compared, folder / "img")
+
+
+def store(compared: Comparison, path: Path) -> None:
+    """All figures, a line for each design and size; the page is made from what this file holds."""
+    lines = []
+    for name, one in compared.measured.items():
+        parts = [f'  "at": {{\n{_lines({str(n): attrs.asdict(at) for n, at in one.at.items()}, 3)}\n  }}']
+        parts += [
+            f'  "{form}": {_compact(kill and attrs.asdict(kill))}'
+            for form, kill in (("killed", one.killed), ("bare", one.bare))
+        ]
+        lines.append(f' "{name}": {{\n' + ",\n".join(parts) + "\n }")
+    text = "{\n" + _lines({"facts": compared.facts, "effort": attrs.asdict(compared.effort)}, 0)
+    path.write_text(text + ',\n"measured": {\n' + ",\n".join(lines) + "\n}\n}\n")
+
+
+def _lines(mapping: dict[str, Any], indent: int) -> str:
+    return ",\n".join(f'{" " * indent}"{key}": {_compact(value)}' for key, value in mapping.items())
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(
+        json.loads(json.dumps(value), parse_float=lambda text: round(float(text), 3)), ensure_ascii=False
+    )
+
+
+def read(path: Path) -> Comparison:
+    """What ``store`` wrote."""
+    data = json.loads(path.read_text())
+    measured = {
+        name: Measured(
+            at={
+                int(n): AtSize(
+                    **{
+                        **at,
+                        "noops": [Noops(**run) for run in at["noops"]],
+                        "story": Story(**at["story"]),
+                    }
+                )
+                for n, at in one["at"].items()
+            },
+            killed=Kill(**one["killed"]),
+            bare=Kill(**one["bare"]) if one["bare"] else None,
+        )
+        for name, one in data["measured"].items()
+    }
+    effort: dict[str, Any] = data["effort"]
+    effort["workers"] = tuple(effort["workers"])
+    return Comparison(data["facts"], Effort(**effort), measured)
 
 
 def tables(compared: Comparison) -> str:
@@ -46,7 +101,7 @@ def tables(compared: Comparison) -> str:
         f"### Right or wrong, {middle} workers",
         _table(
             ("design", "bodies at once at limit 3: peak", "on average", f"lost of {STORY}, nobody died",
-             "killed worker's jobs lost", "without added recovery", "started elsewhere after, s"),
+             "killed worker's jobs lost", "without added recovery", "started elsewhere after, s", "peak in that run"),
             {name: _right(one.at[middle], one) for name, one in compared.measured.items()},
         ),
         f"### What it costs, {middle} workers",
@@ -56,6 +111,7 @@ def tables(compared: Comparison) -> str:
             {name: _cost(compared, one.at[middle], middle) for name, one in compared.measured.items()},
         ),
         "### By the number of workers",
+        _amiss(compared),
         "No-op jobs/s:",
         _by_size(compared, lambda one: report.number(_median([run.per_second for run in one.noops]))),
         "Attempts for nothing per job, full queue of no-ops / twelve jobs at limit 3:",
@@ -77,10 +133,10 @@ def conditions(compared: Comparison) -> str:
     facts, effort = compared.facts, compared.effort
     return (
         f"Measured {facts['at'][:10]} by `python -m bench designs`, on {facts['cpus']} cores of {facts['cpu']}, Python "
-        f"{facts['python']} ({facts['loop']}), Redis {facts['redis']} on a unix socket, append-only file: {facts['persistence']}. Load "
-        f"average {facts['load_before']:.1f} before, {facts['load_after']:.1f} after. {effort.slots} bodies at once in each worker; "
-        f"lease {TTL:g} s; median of {effort.runs} runs of the no-ops; {effort.pings} single jobs for each latency, so a p99 is about the "
-        "largest of them."
+        f"{facts['python']} ({facts['loop']}), Redis {facts['redis']} on a unix socket, append-only file: {facts['persistence']}; load "
+        f"average {facts['load_before']:.1f} before and {facts['load_after']:.1f} after, the bench's own share in it. {effort.slots} bodies at once in each worker ({effort.slots_killed} where one "
+        f"is killed); lease {TTL:g} s; no-ops: median of {effort.runs}; {effort.pings} single jobs for each latency, so a p99 is about "
+        "the largest of them."
     )
 
 
@@ -118,7 +174,23 @@ def _right(at: AtSize, one: Measured) -> list[str]:
         _lost(one.killed),
         _lost(one.bare) if one.bare else "",
         f"{one.killed.seconds:.1f}" if one.killed.lost_in_hand < one.killed.in_hand else "never",
+        str(one.killed.peak),
     ]
+
+
+def _amiss(compared: Comparison) -> str:
+    """The no-ops, where nobody dies and no limit is in the way."""
+    found = []
+    for name, one in compared.measured.items():
+        runs = [run for at in one.at.values() for run in at.noops]
+        lost, twice = sum(run.lost for run in runs), sum(run.twice for run in runs)
+        if lost or twice:
+            found.append(f"{DESIGNS[name].label}: {lost} lost, {twice} run twice")
+    return (
+        "No-op jobs that were lost or ran twice: "
+        + ("; ".join(found) or "none, in any run of any design")
+        + "."
+    )
 
 
 def _lost(kill: Kill) -> str:
@@ -172,3 +244,7 @@ def _table(heads: tuple[str, ...], rows: dict[str, list[Any]]) -> str:
     for name, cells in rows.items():
         lines.append(f"| {DESIGNS[name].label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    show(PROSE.parent)

@@ -34,10 +34,18 @@ def draw(compared: Comparison, folder: Path) -> None:
     mpl.use("svg")
     from matplotlib import pyplot
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "flowq", "font.size": 9, "font.family": "sans-serif"}
+    settings: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "flowq",
+        "font.size": 9,
+        "font.family": "sans-serif",
+    }
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(settings):
-        for name, figure in (("by-workers", _by_workers(pyplot, compared)), ("costs", _costs(pyplot, compared))):
+        for name, figure in (
+            ("by-workers", _by_workers(pyplot, compared)),
+            ("costs", _costs(pyplot, compared)),
+        ):
             figure.savefig(folder / f"designs-{name}.svg", metadata={"Date": None, "Creator": None})
             pyplot.close(figure)
 
@@ -53,16 +61,22 @@ def _by_workers(pyplot: Any, compared: Comparison) -> Any:
     sizes = compared.effort.workers
     for axis, (title, scale, value) in zip(axes, panels, strict=True):
         for name, one in compared.measured.items():
-            style = {"color": COLOURS[name], "marker": MARKERS[name], "linewidth": 2.5 if name == "flowq" else 1.3}
+            style = {
+                "color": COLOURS[name],
+                "marker": MARKERS[name],
+                "linewidth": 2.5 if name == "flowq" else 1.3,
+            }
             axis.plot(sizes, [value(one.at[n]) for n in sizes], label=DESIGNS[name].label, **style)
         axis.set_title(title, fontsize=10)
         axis.set_xscale("log", base=2)
         axis.set_xticks(sizes, [str(n) for n in sizes])
         axis.set_xlabel("workers")
         axis.set_yscale(scale)
+        axis.yaxis.set_major_formatter(_plain)
         axis.grid(visible=True, alpha=0.3)
+    for axis in axes[1:]:
+        axis.set_ylim(0)
     axes[2].axhline(3, color="black", linewidth=0.8, linestyle="--")
-    axes[2].set_ylim(0)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
@@ -88,12 +102,22 @@ def _costs(pyplot: Any, compared: Comparison) -> Any:
         latency.plot([p50], [row], "o", color=colours[row])
         latency.plot([p99], [row], "|", color=colours[row], markersize=10)
     latency.set_xscale("log")
+    latency.xaxis.set_major_formatter(_plain)
     latency.set_title("Latency beside a saturated type, ms\np50 ● to p99 |", fontsize=10)
     story = [one.story.lost for one in sizes]
+    bare = [one.bare.lost_in_hand if one.bare else 0 for one in (compared.measured[name] for name in names)]
     lost.barh(rows, story, color="#444444")
     lost.barh(rows, [kill.lost_in_hand for kill in kills], left=story, color="#c0392b")
-    lost.set_title("Jobs lost: of 12 without a kill (grey),\nof a killed worker's (red)", fontsize=10)
+    lost.barh(rows, bare, color="white", edgecolor="#c0392b", linestyle="--")
+    lost.set_title(
+        "Jobs lost, nobody dead (grey), a worker\nkilled (red; dashed: the bare structure)", fontsize=10
+    )
     cpu.set_yticks(rows, labels)
     for axis in (cpu, latency, lost):
+        axis.set_axisbelow(True)
         axis.grid(visible=True, axis="x", alpha=0.3)
     return figure
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:,g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from bench.designs.design import LIMITS, TTL_MS, Candidate, Job
+from flowq.backends.redis.connection import Arg
 from flowq.backends.redis.script import Script
 
 ACQUIRE = Script(
@@ -71,7 +72,7 @@ class PopFirst(Candidate):
     async def _with_tokens(self, type_: str, popped: list[Job]) -> list[Job]:
         if not LIMITS[type_]:
             return popped
-        args = [TTL_MS, LIMITS[type_], *(job.raw for job in popped)]
+        args: list[Arg] = [TTL_MS, LIMITS[type_], *(job.raw for job in popped)]
         got: int = await self.channel.evalsha(ACQUIRE, [f"{PREFIX}tokens:{type_}"], args)
         for job in popped[got:]:
             self.attempts, self.empty = self.attempts + 1, self.empty + 1

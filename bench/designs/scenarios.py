@@ -17,7 +17,7 @@ from bench.designs.design import LIMITS, TTL, Design, Job
 from bench.server import usage
 
 PILOT = 300
-STORY, STORY_BODY = 12, 0.25
+STORY = 12
 SILENCE = 2.0
 """Seconds without any end of a body after which what is missing counts as lost, where nobody died."""
 SILENCE_AFTER_KILL = 2 * TTL + 1.0
@@ -42,7 +42,7 @@ class Noops:
 
 @attrs.frozen
 class Story:
-    """Twelve jobs of a quarter of a second each, limit 3, submitted at once."""
+    """The seed's story: twelve jobs, limit 3, submitted at once."""
 
     effective: float
     """Body seconds over the time from the first start to the last end."""
@@ -105,9 +105,9 @@ def noops(crew: Crew, count: int) -> Noops:
     )
 
 
-def story(crew: Crew) -> Story:
+def story(crew: Crew, body: float) -> Story:
     """Counts end with the last body, also where the others are lost and are waited for in vain."""
-    jobs = crew.jobs(STORY, "limited", STORY_BODY)
+    jobs = crew.jobs(STORY, "limited", body)
     with crew.server.client() as client:
         samples: list[tuple[float, Counts, float]] = []
 
@@ -199,13 +199,15 @@ def kill(crew: Crew, free: int, limited: int, body: float) -> Kill:
 
 
 def _first_start(crew: Crew, jobs: Sequence[Job]) -> float:
-    return min((crew.log.starts[job.number][0][0] for job in jobs if job.number in crew.log.starts), default=math.inf)
+    return min(
+        (crew.log.starts[job.number][0][0] for job in jobs if job.number in crew.log.starts), default=math.inf
+    )
 
 
 def _runs(crew: Crew, job: Job, pid: int) -> bool:
     """Its last start was there, and it has not ended."""
-    starts = crew.log.starts.get(job.number)
-    return bool(starts) and starts[-1][1] == pid and job.number not in crew.log.ends
+    starts = crew.log.starts.get(job.number, [])
+    return job.number not in crew.log.ends and bool(starts) and starts[-1][1] == pid
 
 
 def _in_hand(crew: Crew, jobs: Sequence[Job]) -> dict[int, list[Job]]:
