@@ -73,16 +73,7 @@ def read(path: Path) -> Comparison:
     data = json.loads(path.read_text())
     measured = {
         name: Measured(
-            at={
-                int(n): AtSize(
-                    **{
-                        **at,
-                        "noops": [Noops(**run) for run in at["noops"]],
-                        "story": Story(**at["story"]),
-                    }
-                )
-                for n, at in one["at"].items()
-            },
+            at={int(n): _at_size(at) for n, at in one["at"].items()},
             killed=Kill(**one["killed"]),
             bare=Kill(**one["bare"]) if one["bare"] else None,
         )
@@ -91,6 +82,11 @@ def read(path: Path) -> Comparison:
     effort: dict[str, Any] = data["effort"]
     effort["workers"] = tuple(effort["workers"])
     return Comparison(data["facts"], Effort(**effort), measured)
+
+
+def _at_size(at: Any) -> AtSize:
+    noops = [Noops(**run) for run in at["noops"]]
+    return AtSize(noops, Story(**at["story"]), at["alone_ms"], at["beside_ms"])
 
 
 def tables(compared: Comparison) -> str:
