@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .lease.mutants import MUTANTS
+from .lease.mutants import MUTANTS, NOT_EXPRESSIBLE
 from .lease.search import all_servers, load_member, replay, search, stored, table
 from .lease.server import Server, load_scripts
 
@@ -42,6 +43,22 @@ def test_mutant_is_killed(name: str, servers: list[Server]) -> None:
 def test_no_program_is_left_over() -> None:
     """Each stored program belongs to a mutant."""
     assert set(stored()) == set(MUTANTS)
+
+
+def test_every_row_of_the_check_has_its_mutant() -> None:
+    """LEASE §1: each misreading W1–W17 and each gap I1–I11 is a mutant, or NOT_EXPRESSIBLE says why it is none."""
+    named = " ".join([*(m.row for m in MUTANTS.values()), *NOT_EXPRESSIBLE])
+    rows = set(re.findall(r"\b[WI]\d+\b", named))
+    for letter, first, last in re.findall(r"([WI])(\d+)–[WI](\d+)", named):
+        rows |= {f"{letter}{n}" for n in range(int(first), int(last) + 1)}
+    assert rows == {f"W{n}" for n in range(1, 18)} | {f"I{n}" for n in range(1, 12)}
+
+
+def test_page_says_what_is_not_expressible() -> None:
+    """docs/lease-machine.md lists what has no mutant, with the reason."""
+    page = PAGE.read_text()
+    for row, reason in NOT_EXPRESSIBLE.items():
+        assert f"- {row}: {reason}." in page
 
 
 def test_page_shows_this_table() -> None:

@@ -46,27 +46,34 @@ def _by_the_operator(r: Random, lane: str) -> Op:
 
 
 def _fault(r: Random, i: int, lane: str) -> Op:
-    ops: list[Op] = [
-        *(("deliver", i), ("renewed",), ("give_up", i), ("give_back", i), ("limbo",), ("limbo",)),
-        *(("leave", i), ("leave", i, "limbo"), ("crash", i), ("crash", i), ("pause", i), ("cut", i)),
-        *(("resume", i, r.choice(["", "renew"])), ("resume", i, "exchange"), ("heal", i), ("heal", i)),
-        *(
-            ("renew", i, r.choice(["late", "limbo", "lost_reply"])),
-            ("backlog_made",),
-            ("restart",),
-            ("snap",),
-        ),
-        *(
-            ("clock", r.choice([3_600_000, -3_600_000, 300, -300])),
-            ("snap",),
-            ("failover",),
-            ("failover", True),
-        ),
-        *(
-            ("lose", "members"),
-            ("lose", "clock"),
-            ("destroy", lane),
-            ("flush",) if r.random() < 0.3 else ("snap",),
-        ),
+    of_a_worker: list[Op] = [
+        ("deliver", i),
+        ("renewed",),
+        ("give_up", i),
+        ("give_back", i),
+        ("limbo",),
+        ("limbo",),
+        ("leave", i, r.choice(["ok", "limbo"])),
+        ("crash", i),
+        ("crash", i),
+        ("pause", i),
+        ("resume", i, r.choice(["", "renew", "exchange"])),
+        ("resume", i, ""),
+        ("cut", i),
+        ("heal", i),
+        ("heal", i),
+        ("renew", i, r.choice(["late", "limbo", "lost_reply"])),
     ]
-    return r.choice(ops)
+    of_the_server: list[Op] = [
+        ("snap",),
+        ("snap",),
+        ("failover", r.random() < 0.3),
+        ("recover",),
+        ("restart",),
+        ("backlog_made",),
+        ("clock", r.choice([3_600_000, -3_600_000, 300, -300])),
+        ("lose", r.choice(["members", "clock"])),
+        ("destroy", lane),
+        ("flush",) if r.random() < 0.3 else ("snap",),
+    ]
+    return r.choice(of_a_worker if r.random() < 0.6 else of_the_server)

@@ -81,12 +81,15 @@ def no_loss(now: int, state: State, book: Ledger) -> list[str]:
     if set(state.delayed) != set(state.delayed_data):
         raise Violation("one place", f"delayed {set(state.delayed)} but data of {set(state.delayed_data)}")
     nowhere = []
+    letters = {uid_of(letter["d"]) for letter in state.dead}
     for uid, job in book.jobs.items():
         where = places.pop(uid, [])
         if len(where) > 1:
             raise Violation("one place", f"{uid} is in {where}")
         if job.state != "open" and where:
             raise Violation("one outcome", f"{uid} is {job.state} and still in {where}")
+        if job.state == "open" and where and uid in letters:
+            raise Violation("one outcome", f"{uid} has a dead letter and is still in {where}")
         if job.state == "open" and not where:
             nowhere.append(uid)
     if places:

@@ -53,7 +53,6 @@ def failover(w: World, same_run: bool = False) -> bool:
         return False
     w.server.restore(w.snap[0])
     w.book.go_back(w.snap[1])
-    w.book.used.clear()
     w.forgotten("failover")
     w.runs += not same_run
     w.replids += 1
@@ -69,6 +68,19 @@ def restart(w: World) -> bool:
     w.set_identity()
     w.disconnect()
     w.book.events["server losses"] += 1
+    return True
+
+
+def recover(w: World) -> bool:
+    """The server dies and comes back with what had reached its disk: a tail is lost, its replid may be the same as before."""
+    if w.snap is None:
+        return False
+    w.server.restore(w.snap[0])
+    w.book.go_back(w.snap[1])
+    w.forgotten("failover")
+    w.runs += 1
+    w.set_identity()
+    w.disconnect()
     return True
 
 

@@ -1,26 +1,9 @@
-"""Mutants of the scripts: one group for each promise that they break."""
+"""Mutants of the scripts: limits, what a loss of the server's memory calls for, and who owns what."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import attrs
-
+from .mutant import mutant
 from .server import Patch
-
-
-@attrs.frozen
-class Mutant:
-    """``row``: where the rule comes from (LEASE §1 row, §2 rule, §3 mutant, CORRECTIONS item, or the defect that we had)."""
-
-    name: str
-    row: str
-    patches: tuple[Patch, ...]
-
-
-def mutant(name: str, row: str, file: str, *changes: tuple[str, str], also: Iterable[Patch] = ()) -> Mutant:
-    return Mutant(name, row, (*(Patch(file, old, new) for old, new in changes), *also))
-
 
 STARTED_IN_ANY_EPOCH = (
     Patch(
@@ -63,6 +46,25 @@ LIMITS = (
         *("limit not recomputed when a pool goes", "ARCH 9", "bury.lua"),
         ("table.concat(rest, ' '))\n      recompute(lane)", "table.concat(rest, ' '))"),
     ),
+    mutant(
+        *("lowering a limit takes tokens", "LEASE §3", "control.lua"),
+        (
+            "  redis.call('HSET', P .. 'override', lane, value)\n",
+            """  redis.call('HSET', P .. 'override', lane, value)
+  local own = redis.pcall('XPENDING', P .. 's:' .. lane, 'flowq', '-', '+', 100)
+  for _, e in ipairs(own.err and {} or own) do
+    redis.call('XCLAIM', P .. 's:' .. lane, 'flowq', '-', 0, e[1], 'JUSTID')
+  end
+  redis.call('SADD', P .. 'orphans', lane)
+""",
+        ),
+    ),
+    mutant(
+        "own entries are read again",
+        "LEASE §2.13",
+        "claim.lua",
+        ("P .. 's:' .. lane, '>')", "P .. 's:' .. lane, '0')"),
+    ),
 )
 
 QUARANTINE = (
@@ -75,6 +77,12 @@ QUARANTINE = (
         ),
     ),
     mutant("no quarantine", "LEASE §3", "forgot.lua", ("c.q = c.l + c.ttl", "c.q = c.l")),
+    mutant(
+        "quarantine half as long",
+        "LEASE §2 inequalities",
+        "forgot.lua",
+        ("c.q = c.l + c.ttl", "c.q = c.l + math.floor(c.ttl / 2)"),
+    ),
     mutant(
         "an empty server is no restart",
         "W9",
@@ -99,6 +107,32 @@ QUARANTINE = (
         ),
     ),
     mutant(
+        *("a lost group is made anew at $", "W10", "claim.lua"),
+        ("'flowq', '0', 'MKSTREAM')\n  mark(lane)", "'flowq', '$', 'MKSTREAM')\n  mark(lane)"),
+    ),
+    mutant(
+        "no sentinel after a loss",
+        "W11",
+        "forgot.lua",
+        ("  redis.call('ZADD', P .. 'members', '+inf', '')\n", ""),
+    ),
+    mutant(
+        *("run_id alone is the identity", "I3", "forgot.lua"),
+        ("replid ~= known[2] and string.match(replid2, '[^0]') ~= nil", "false"),
+    ),
+    mutant(
+        *("replid alone is the identity", "I3", "forgot.lua"),
+        ("c.ep and known[1] == run and not moved", "c.ep and not moved"),
+    ),
+    mutant(
+        *("a new connection is not told", "LEASE §2.1", "hello.lua"),
+        ("forgot(c, nonce)\n", ""),
+    ),
+    mutant(
+        *("a renewal confirms unasked", "LEASE §2.3", "renew.lua"),
+        ("c.ep == epoch and 'OK' or 'EPOCH'", "'OK'"),
+    ),
+    mutant(
         *("epoch is a counter", "I11", "forgot.lua"),
         (
             "c.ep = nonce .. '.' .. string.format('%.0f', c.us)",
@@ -116,6 +150,10 @@ QUARANTINE = (
         ("c.l + math.min(step, math.floor(c.ttl / 6))", "c.l + step"),
     ),
     mutant(
+        *("raw TIME as the waiting clock", "CORRECTIONS 1.7", "clock.lua"),
+        ("    c.w = c.w + step\n  end\n", "  end\n  c.w = now\n"),
+    ),
+    mutant(
         "waiting clock begins at 0",
         "defect 6",
         "clock.lua",
@@ -129,6 +167,26 @@ OWNERS = (
         "W5",
         "claim.lua",
         ("if session < tonumber(mine[1] or 0) then return {'STALE'} end\n", ""),
+    ),
+    mutant(
+        "`mine` keeps no session",
+        "W5",
+        "mine.lua",
+        ("redis.call('HSET', me, 'sess', session)\n", ""),
+    ),
+    mutant(
+        "a `mine` of an older session counts",
+        "LEASE §2.5",
+        "mine.lua",
+        ("if session < tonumber(stored[1] or 0) then return {'STALE'} end\n", ""),
+    ),
+    mutant(
+        *("confirm without the delivery count", "LEASE §2.3", "confirm.lua"),
+        ("own[1][2] == m and own[1][4] == tonumber(ARGV[i + 2])", "own[1][2] == m"),
+    ),
+    mutant(
+        *("the fence follows TIME back", "LEASE §2.6", "claim.lua"),
+        ("math.max(c.f, seen, c.us) + 1", "math.max(seen, c.us) + 1"),
     ),
     mutant(
         *("settle without the delivery count", "W6", "settle.lua"),
@@ -169,123 +227,28 @@ OWNERS = (
         ("do hand_back_unknown(lane, id, {}) end", "do end"),
     ),
     mutant(
+        "what nobody owns is adopted by nobody",
+        "I1",
+        "adopt.lua",
+        (
+            "if not expiry or tonumber(expiry) <= l then",
+            "if pair[1] ~= '-' and (not expiry or tonumber(expiry) <= l) then",
+        ),
+    ),
+    mutant(
+        "`leave` keeps what is owned",
+        "LEASE §2.10",
+        "leave.lua",
+        ("do n = n + hand_back_unknown(lane, m, {}) end", "do end"),
+    ),
+    mutant(
+        "what is handed back is not looked for",
+        "CORRECTIONS 1.6",
+        "handback.lua",
+        ("  redis.call('SADD', P .. 'orphans', lane)\n", ""),
+    ),
+    mutant(
         *("only the first entry is handed back", "defect 1", "handback.lua"),
         ("for _, id in ipairs(ids) do call[#call + 1] = id end", "call[#call + 1] = ids[1]"),
-    ),
-    mutant(
-        "release that acks",
-        "LEASE §3",
-        "settle.lua",
-        ("return hand_back(lane, entries) end", "return remove(lane, entries) end"),
-    ),
-    mutant("XACK without XDEL", "LEASE §3", "finish.lua", ("  redis.call('XDEL', s, unpack(ids))\n", "")),
-    mutant(
-        *("a settle after XGROUP DESTROY fails", "defect 5", "settle.lua"),
-        (
-            "local own = redis.pcall('XPENDING', s, 'flowq', ARGV[i]",
-            "local own = redis.call('XPENDING', s, 'flowq', ARGV[i]",
-        ),
-    ),
-    mutant(
-        *("a lost group is not looked for", "defect 7", "settle.lua"),
-        ("      if own.err then mark(lane) end -- the group is gone: the next claim finds that out\n", ""),
-    ),
-    mutant(
-        *("a retry ignores that its job was cancelled", "found by review", "settle.lua"),
-        (
-            "local reason = redis.call('HGET', P .. 'cancels', lane .. '|' .. ARGV[at])",
-            "local reason = false",
-        ),
-    ),
-)
-
-CRASHES = (
-    mutant(
-        "no dead letter",
-        "LEASE §3",
-        "adopt.lua",
-        ("max_crashes and n >= max_crashes then reason = nil end", "false then reason = nil end"),
-    ),
-    mutant(
-        *("suspects unbounded", "CORRECTIONS 2.2", "adopt.lua"),
-        ("n == max_crashes - 1 and redis.call('HEXISTS', me, 'suspect') == 1 then", "false then"),
-    ),
-    mutant(
-        *("a kept suspect is forgotten", "defect 3", "join.lua"),
-        (
-            "if redis.call('HGET', P .. 'member:' .. own[1][2], 'suspect') == lane .. '|' .. entry then",
-            "if false then",
-        ),
-    ),
-    mutant(
-        "orphans not set at the burial",
-        "CORRECTIONS 1.6",
-        "bury.lua",
-        ("        redis.call('SADD', P .. 'orphans', lane)\n", ""),
-    ),
-    mutant(
-        *("ready removed although orphans are left", "CORRECTIONS 1.6", "claim.lua"),
-        (
-            "if not left then redis.call('SREM', P .. 'ready:' .. pool, lane) end",
-            "redis.call('SREM', P .. 'ready:' .. pool, lane)",
-        ),
-    ),
-    mutant(
-        *("debts are paid by adoption only", "defect 4", "bury.lua"),
-        (
-            "  for _, m in ipairs(redis.call('ZRANGE', P .. 'expired', 0, 999)) do settle_debt(lane, m) end\n",
-            "",
-        ),
-    ),
-)
-
-WORK = (
-    mutant(
-        "group at $",
-        "LEASE §2.1",
-        "join.lua",
-        ("P .. 's:' .. lane, 'flowq', '0', 'MKSTREAM')", "P .. 's:' .. lane, 'flowq', '$', 'MKSTREAM')"),
-    ),
-    mutant(
-        *("promote without ZREM", "LEASE §2.12", "delayed.lua"),
-        ("    redis.call('ZREM', P .. 'delayed', id)\n    redis.call('HDEL', P .. 'delayed:d', id)\n", ""),
-    ),
-    mutant("a promoted job is not marked ready", "ARCH 2", "delayed.lua", ("      mark(lane)\n", "")),
-    mutant(
-        "no batch marker",
-        "P6",
-        "submit.lua",
-        ("redis.call('SET', marker, cjson.encode(reply), 'PX', keep)\n", ""),
-    ),
-    mutant(
-        "the idempotency key outlives its job", "CORRECTIONS 3.2", "finish.lua", ("  free_key(id, key)\n", "")
-    ),
-    mutant(
-        "greedy claims",
-        "CORRECTIONS 1.1",
-        "claim.lua",
-        ("  if n == 1 then return take end\n", "  if true then return take end\n"),
-    ),
-    mutant(
-        "hunger does not expire",
-        "CORRECTIONS 1.1",
-        "claim.lua",
-        ("lane, c.l - 1500, c.l)) do", "lane, '-inf', c.l)) do"),
-    ),
-    mutant(
-        "hunger outlives a lost clock",
-        "defect 9",
-        "claim.lua",
-        ("lane, c.l - 1500, c.l)) do", "lane, c.l - 1500, '+inf')) do"),
-    ),
-    mutant(
-        "parts by all who serve",
-        "defect 8",
-        "claim.lua",
-        ("math.ceil((limit - rest) / n) - mine_held", "math.ceil(limit / serving(lane)) - mine_held"),
-    ),
-    mutant(
-        *("a claim that leaves work wakes nobody", "CORRECTIONS 1.1", "claim.lua"),
-        ("  if waiting > 0 and (not limit or used < limit) and useful then ring(lane) end\n", ""),
     ),
 )

@@ -138,6 +138,7 @@ class LeaseMachine(Macros):
                 "snap",
                 "failover",
                 "failover",
+                "recover",
                 "restart",
                 "backlog",
                 "flush",
@@ -200,4 +201,4 @@ class LeaseMachine(Macros):
                 self.do(kind)
 
     fault_2, fault_3, fault_4, fault_5 = fault, fault, fault, fault
-    chance_2, chance_3, chance_4 = chance, chance, chance
+    chance_2 = chance

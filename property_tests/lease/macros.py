@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from .driver import HOW, LANE, SLOT, Driver
+from .world import Op
 
 
 class Macros(Driver):
@@ -38,15 +39,16 @@ class Macros(Driver):
         late=st.booleans(),
         n=st.integers(1, 2),
         between=st.sampled_from([0, 6000, 12_000]),
+        loss=st.sampled_from([("failover",), ("failover",), ("failover", True), ("recover",)]),
     )
     def failover_while_running(
-        self, i: int, j: int, gap: int, how: str, late: bool, n: int, between: int
+        self, i: int, j: int, gap: int, how: str, late: bool, n: int, between: int, loss: Op
     ) -> None:
-        """The replica knows an older lease, or older owners; it may be promoted twice, the second time after a quarantine."""
+        """The server is where it was: an older lease, or older owners; perhaps twice, the second time after a quarantine."""
         self.all_of([("turn", j), ("snap",), ("end", j, 0, how), ("turn", j), ("tick", gap)])
         self.do("turn", i, "late" if late else "ok")
         for _ in range(n):
-            self.do("failover")
+            self.do(*loss)
             self.do("deliver", i)
             self.fresh(j, i)
             self.do("tick", between)

@@ -159,7 +159,11 @@ class Member:
 
     def broken(self) -> None:
         """The connection is gone; whether the request was executed is not known."""
+        self.reconnect()
         self.waiting = None
+
+    def reconnect(self) -> None:
+        """A new connection: nothing of the old one is to be believed until the server was asked."""
         self.session += 1
         self.greeted = self.reconciled = False
 

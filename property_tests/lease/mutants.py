@@ -6,7 +6,9 @@ promise; ``programs.json`` keeps it, and ``property_tests/test_mutants.py`` repl
 
 from __future__ import annotations
 
-from .lua_mutants import CRASHES, LIMITS, OWNERS, QUARANTINE, WORK, Mutant, mutant
+from .lua_mutants import LIMITS, OWNERS, QUARANTINE
+from .mutant import Mutant, mutant
+from .work_mutants import CRASHES, ENDS, WORK
 
 MEMBER = (
     mutant(
@@ -20,6 +22,14 @@ MEMBER = (
         "LEASE §3",
         "member.py",
         ("        self.greeted = self.reconciled = False\n", "        self.greeted = False\n"),
+    ),
+    mutant(
+        *("`mine` only if a request was in flight", "LEASE §3", "member.py"),
+        (
+            "        self.greeted = self.reconciled = False\n",
+            "        self.greeted, self.reconciled = False, self.reconciled and self.waiting is None\n",
+        ),
+        ("        self.confirmed = self.reconciled = False\n", "        self.confirmed = False\n"),
     ),
     mutant(
         *("`mine` takes back what runs", "W4", "member.py"),
@@ -52,6 +62,10 @@ MEMBER = (
             "        elif renewed.status is Status.EPOCH:\n            self._doubt()\n            self.deadline = max(self.deadline, request.sent + LOCAL)\n",
         ),
     ),
+    mutant(
+        *("no margin", "LEASE §2 inequalities", "member.py"),
+        ("max(self.deadline, request.sent + LOCAL)", "max(self.deadline, request.sent + TTL)"),
+    ),
     mutant("no watchdog", "LEASE §3", "member.py", ("if self.id and now >= self.deadline:", "if False:")),
     mutant(
         "limited bodies outlive the lease",
@@ -82,15 +96,24 @@ MEMBER = (
     ),
 )
 
-MUTANTS: dict[str, Mutant] = {m.name: m for m in (*LIMITS, *QUARANTINE, *OWNERS, *CRASHES, *WORK, *MEMBER)}
+_ALL = (*LIMITS, *QUARANTINE, *OWNERS, *ENDS, *CRASHES, *WORK, *MEMBER)
+MUTANTS: dict[str, Mutant] = {m.name: m for m in _ALL}
 
 NOT_EXPRESSIBLE = {
     "W8 (`mine` before confirm)": "the loop has one request outstanding: nothing becomes known between the two lists",
     "W12–W17 (XCLAIM FORCE, ghosts)": "there is no FORCE and no ghost in these scripts",
-    "I2, I3, I6, I9": "not rules of a script or of the worker's machine; their places are forgot.lua, the keeper and the docs",
+    "I2": "the fence is no detector of anything here",
     "I4": "every delivery passes the claim: nothing judges a lane's class locally",
+    "I5, I9": "exceptions of two promises, and what a TTL costs: the checks and the docs say them",
+    "I6": "CLOCK_BOOTTIME is the keeper's; the machine has one clock for all workers",
+    "I7": "is the rule (CORRECTIONS 1.3): settle does not test for liveness",
+    "I10": "is a check (leak), made at rest only",
     "retry in two steps, promote in two steps": "each is one script; a half of it would be a new script, not a patch",
     "renew re-adds an expired member": "equivalent (LEASE §3): expiry frees no slot",
-    "settle without liveness": "is the rule (CORRECTIONS 1.3)",
+    "claim without liveness": "equivalent (LEASE §3): what the dead are granted cannot start and is adoptable at once",
+    "confirm without the owner": "equivalent while n is compared: the same n at another owner means that the entry was given out again, "
+    "limited ones not before the first one's deadline; an unlimited body goes on for nothing and its settle is refused",
     "late reply starts after the deadline": "the watchdog looks before every reply; without it that is `no watchdog`",
+    "join with another TTL (LEASE §2.2)": "all workers here have one TTL",
+    "session number with a TTL (CORRECTIONS 1.7)": "Redis expires keys by its own clock, which has no seam",
 }

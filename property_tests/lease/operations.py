@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flowq._model import Submission
 from flowq.backends.redis import scripts
 
-from .faults import backlog_made, clock, destroy, failover, flush, lose, restart, snap, tick
+from .faults import backlog_made, clock, destroy, failover, flush, lose, recover, restart, snap, tick
 from .ledger import Job, Violation, uid_of
 from .rounds import quiet, rounds
 
@@ -251,7 +251,7 @@ OPERATIONS: dict[str, Operation] = {
             cut,
             heal,
         ),
-        *(tick, clock, snap, failover, restart, backlog_made, flush, lose, destroy, rounds, quiet),
+        *(tick, clock, snap, failover, recover, restart, backlog_made, flush, lose, destroy, rounds, quiet),
     )
 }
 

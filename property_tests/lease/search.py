@@ -19,8 +19,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from . import member
 from .ledger import Violation
-from .lua_mutants import Mutant
 from .machine import LeaseMachine
+from .mutant import Mutant
 from .mutants import MUTANTS
 from .rounds import drain
 from .server import Patch, Server, binaries, load_scripts, running

@@ -311,8 +311,8 @@ class World:
         for i, w in enumerate(self.workers):
             if w.waiting is not None and not self.late[i]:
                 w.broken()
-            w.session += 1
-            w.greeted = w.reconciled = False
+            else:
+                w.reconnect()
 
     def healthy(self) -> list[int]:
         return [i for i, w in enumerate(self.workers) if not w.paused and not w.cut]
