@@ -43,7 +43,8 @@ class Shift:
         self.interrupted: BaseException | None = None
         self.is_draining = False
         self._is_over = False
-        self._is_cut = False
+        self.was_cut = False
+        """A cancellation from outside, or a failure, ended it."""
         self.cut_off = 0
         self.handed_back = 0
         """Jobs that had not started when the drain began."""
@@ -106,7 +107,7 @@ class Shift:
 
     def _cut(self) -> None:
         """End at once: nothing starts, bodies are cancelled, all of it goes back."""
-        self._is_cut = True
+        self.was_cut = True
         self.drain(0.0)
         self._crew.floor.cancel_all("shutdown")
 
@@ -185,7 +186,7 @@ class Shift:
         """Settle, hand back, leave: sheltered, but not for long. No body runs any more."""
         crew = self._crew
         crew.intake.close()
-        unhurried = self._is_over and not self._is_cut and crew.floor.known
+        unhurried = self._is_over and not self.was_cut and crew.floor.known
         patience = CLOSING_DRAINED if unhurried else CLOSING
         left = False
         with anyio.move_on_after(patience, shield=True), suppress(ServerError):

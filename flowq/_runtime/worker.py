@@ -18,6 +18,7 @@ import signal
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 import anyio
@@ -156,6 +157,7 @@ async def serve(
                 crew.reconciler.note_quarantine(quarantine)
                 shift = Shift(crew, options)
                 worker = Worker(crew, shift, stopped)
+                stack.push(partial(_say_stopped, crew, worker, shift))
                 _start_upkeep(crew, shift, upkeep, options)
                 try:
                     await _live(app, shift, partial(_say_started, app, crew, worker, options, task_status))
@@ -164,7 +166,6 @@ async def serve(
                     crew.keeper.stop()
             finally:
                 upkeep.close()
-    crew.floor.events.say(logging.INFO, "worker.stopped", "ended; %s", worker.stats())
     if shift.interrupted is not None:
         raise KeyboardInterrupt from shift.interrupted
 
@@ -256,6 +257,26 @@ def _say_started(
         grace=options.grace, lease_ttl=app.lease_ttl, backend=crew.backend.capabilities.name, loop=crew.floor.loop.kind,
     )  # fmt: skip
     task_status.started(worker)
+
+
+def _say_stopped(
+    crew: Crew,
+    worker: Worker,
+    shift: Shift,
+    _: type[BaseException] | None,
+    exc: BaseException | None,
+    __: TracebackType | None,
+) -> None:
+    """Whatever ended it; its upkeep has left by now."""
+    if exc is not None and not isinstance(exc, anyio.get_cancelled_exc_class()):
+        how = "failed"
+    else:
+        how = "cancelled" if shift.was_cut else "drained"
+    stats = worker.stats()
+    crew.floor.events.say(
+        logging.INFO, "worker.stopped", "%s; %s", how, stats, member=worker.id, how=how, succeeded=stats.succeeded,
+        cut_off=stats.cut_off, handed_back=stats.handed_back,
+    )  # fmt: skip
 
 
 @asynccontextmanager

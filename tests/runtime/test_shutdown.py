@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
 import anyio
@@ -385,3 +386,31 @@ async def test_burst_ends_when_nothing_is_left(stage: Stage) -> None:
         assert await later.status() is JobStatus.DELAYED
         with anyio.fail_after(2):
             await run(app, burst=True)
+
+
+@pytest.mark.parametrize("how", ["drained", "cancelled", "failed"])
+async def test_the_end_is_said_whatever_it_was(
+    stage: Stage, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """A drain, a cancellation of the scope around it, a failure: one record each, with how and how many."""
+    caplog.set_level(logging.INFO, logger="flowq")
+    app = stage.app()
+
+    @app.task
+    async def job() -> None: ...
+
+    async with app:
+        with pytest.raises(ExceptionGroup) if how == "failed" else nullcontext():
+            async with anyio.create_task_group() as tasks:
+                stage.tasks = tasks
+                worker = await stage.start(app)
+                await (await job.enqueue()).result(timeout=5)
+                if how == "drained":
+                    await worker.drain()
+                elif how == "cancelled":
+                    stage.cancel(worker)
+                else:
+                    worker._shift.fail(flowq.LeaseLost("for good"))
+    [record] = [record for record in caplog.records if getattr(record, "event", "") == "worker.stopped"]
+    assert (record.facts["how"], record.facts["succeeded"]) == (how, 1)
+    assert record.facts["member"] == worker.id
