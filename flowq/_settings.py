@@ -176,6 +176,8 @@ class AppOptions(TypedDict, total=False):
     """Event loop that ``flowq run`` starts; default trio. Say "asyncio" if bodies use asyncio libraries."""
     enqueue_timeout: float | None
     """Seconds an enqueue waits for the server; default 5."""
+    skew_window: float | None
+    """Seconds for which arguments that do not fit this version of the task are tried again elsewhere, uncounted; default 900."""
     max_payload: int | None
     """Bytes of one encoded job, and of one result; default 1 MiB."""
     imports: Iterable[str]

@@ -83,6 +83,16 @@ def test_code_follows_the_rules_of_the_variables() -> None:
         flowq.App("shop", result_ttl=0)
 
 
+def test_the_skew_window_is_a_matter_of_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said in its code it holds over the variable, as every setting does; less than nothing is refused."""
+    monkeypatch.setenv("FLOWQ_SKEW_WINDOW", "60")
+
+    assert flowq.App("shop").setting("skew_window").value == 60.0
+    assert flowq.App("shop", skew_window=3600).setting("skew_window").value == 3600
+    with pytest.raises(flowq.ConfigurationError, match="skew_window=-1: 0 or more"):
+        flowq.App("shop", skew_window=-1)
+
+
 async def test_no_url_anywhere_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never a private server by accident: its jobs would go nowhere."""
     monkeypatch.delenv("FLOWQ_URL", raising=False)
