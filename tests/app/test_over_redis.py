@@ -143,6 +143,23 @@ async def test_a_thread_asks_and_cancels(app: flowq.App[None], worker: HandWorke
 
 
 @pytest.mark.leaves_jobs("nobody serves the task")
+def test_a_synchronous_producer_meets_another_layout_later(
+    app: flowq.App[None], app_name: str, redis_server: RedisServer
+) -> None:
+    """A new flowq took over while it lived: with its next connection it is refused, with the old one it may go on."""
+    with app.sync() as producer, redis_server.client() as client:
+        bind: Callable[[int], Any] = double(app).bind
+        producer.enqueue(bind(0))
+        client.hset(f"flowq:{{{app_name}}}:clock", "schema", "2")
+        producer.close()
+        with pytest.raises(flowq.IncompatibleLayout, match="written in layout 2, this flowq reads layout 1"):
+            producer.enqueue(bind(1))
+        client.hdel(f"flowq:{{{app_name}}}:clock", "schema")
+        producer.enqueue(bind(2))
+        assert client.xlen(f"flowq:{{{app_name}}}:s:double") == 2
+
+
+@pytest.mark.leaves_jobs("nobody serves the task")
 def test_a_synchronous_producer_works_on_after_a_fork(app: flowq.App[None]) -> None:
     """As under gunicorn's prefork: parent and child do not read each other's replies."""
     producer = app.sync()

@@ -481,11 +481,27 @@ async def test_another_lease_ttl_in_the_fleet(shop: Shop) -> None:
 
 
 async def test_another_layout(own_shop: Shop, client: redis.Redis) -> None:
-    """Keys that another generation of flowq wrote: producers and workers refuse before they write any."""
+    """Keys that another generation of flowq wrote: producers of both kinds and workers refuse before they write any."""
     client.hset(own_shop.key("clock"), mapping={"schema": "7", "ttl": "1000"})
     before = sorted(client.keys("*"))
     said = "the keys of this app were written in layout 7, this flowq reads layout 1: run the version of flowq that wrote them, or use"
     for use in (_enqueue, _run):
         with pytest.raises(flowq.IncompatibleLayout, match=said):
             await use(with_add(own_shop))
+
+    def without_a_loop() -> None:
+        app = with_add(own_shop)
+        with app.sync() as producer:
+            job = producer.job("add:1-0")
+            # each time: the connection that was refused is not used either
+            for ask in (
+                lambda: producer.enqueue(app.tasks["add"].bind(1, 2)),
+                job.status,
+                job.cancel,
+                job.result,
+            ) * 2:
+                with pytest.raises(flowq.IncompatibleLayout, match=said):
+                    ask()
+
+    await anyio.to_thread.run_sync(without_a_loop)
     assert sorted(key for key in client.keys("*") if key not in before) in ([], [own_shop.key("members")])

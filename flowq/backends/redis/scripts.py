@@ -139,6 +139,19 @@ def read_join(reply: list[Any], member: str, keep: Sequence[Delivery], ttl_ms: i
     )
 
 
+def check_layout(written: str) -> None:
+    """Producers write keys, too: refuse before the first one. ``join`` looks again, in the step in which it writes.
+
+    Args:
+        written: ``schema`` of the clock; empty: nobody has joined yet.
+
+    Raises:
+        IncompatibleLayout: another generation of flowq wrote it.
+    """
+    if written and written != LAYOUT:
+        raise incompatible(written)
+
+
 def incompatible(layout: str) -> IncompatibleLayout:
     """The refusal of keys that another generation of flowq wrote."""
     return IncompatibleLayout(

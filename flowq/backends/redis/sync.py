@@ -16,7 +16,7 @@ import msgspec
 import redis
 import redis.exceptions
 
-from flowq._errors import ServerError
+from flowq._errors import IncompatibleLayout, ServerError
 from flowq._model import CancelAnswer, JobStatus, Receipt, Record, Submission
 from flowq.backends.redis import scripts
 from flowq.backends.redis.full import Refusals
@@ -47,9 +47,24 @@ class SyncRedis:
     def __init__(self, url: str, *, prefix: str, on_close: Callable[[], object] | None = None) -> None:
         self._address = parse_url(url)
         self._keys = Keys(prefix)
-        self._client = self._address.sync_client()
+        self._client = self._address.sync_client(redis_connect_func=self._greet)
         self._on_close = on_close
         self._refusals = Refusals(self._address.redacted())
+
+    def _greet(self, connection: Any) -> None:
+        """Each new connection looks first whether this version may write the app's keys, as those of event loops do.
+
+        Raises:
+            IncompatibleLayout: it may not.
+        """
+        connection.on_connect()
+        connection.send_command("HGET", self._keys.clock, "schema")
+        try:
+            scripts.check_layout((connection.read_response() or b"").decode())
+        except IncompatibleLayout:
+            # redis-py would keep it, and not greet again
+            connection.disconnect()
+            raise
 
     def submit(self, batch_id: str, batch: list[Submission]) -> list[Receipt]:
         """See ``protocol.Stream.submit``; the address' timeouts bound it."""
