@@ -141,6 +141,25 @@ def reencode(raw: bytes, *, job_id: str, attempt: int, enqueued_at: int | None =
     return msgspec.json.encode(fields)
 
 
+OF_ONE_LIFE = ("id", "attempt", "enqueued_at", "expires")
+"""Fields that a job does not hand on when it is submitted anew: the new one has an id and all attempts of its own, and is wanted."""
+
+
+def afresh(raw: bytes) -> tuple[bytes, str]:
+    """The job as if it had never been tried, and its idempotency key. Every other field stays byte for byte.
+
+    What is no JSON object is given back as it is: a newer worker may be able to read it.
+    """
+    try:
+        fields = _read_fields(raw)
+        key = msgspec.json.decode(fields["key"], type=str) if "key" in fields else ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return raw, ""
+    for name in OF_ONE_LIFE:
+        fields.pop(name, None)
+    return msgspec.json.encode(fields), key
+
+
 def why(exc: Exception) -> str:
     return "it nests too deeply" if isinstance(exc, RecursionError) else str(exc) or type(exc).__name__
 

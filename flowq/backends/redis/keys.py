@@ -5,27 +5,14 @@ The app's name is the hash tag, so all keys of an app lie in one slot of a Redis
 
 from __future__ import annotations
 
-import re
-
 import attrs
 
-from flowq._errors import InvalidName
+from flowq._options import check_name
 
 LAYOUT = "1"
 """The layout that this version writes and reads; stored in ``clock`` and checked by ``join``."""
 
 GROUP = "flowq"
-
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-
-
-def check_name(name: str, what: str) -> str:
-    """Return ``name`` if it is safe in a key; raise ``InvalidName`` otherwise."""
-    if not _NAME.fullmatch(name):
-        raise InvalidName(
-            f"{what} {name!r}: use 1 to 100 of the characters A-Z a-z 0-9 _ . - (it becomes part of Redis keys)"
-        )
-    return name
 
 
 def app_prefix(name: str, namespace: str | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import msgspec
 
+from flowq._envelope import afresh
 from flowq._errors import ConfigurationError
 from flowq.backends.redis.reader import raw_pairs, text
 from flowq.backends.redis.script import Script, execute_sync, load_text
@@ -25,9 +26,6 @@ PAGE = 1000
 _LUA = Path(__file__).with_name("lua")
 LETTERS: Final = Script("letters", load_text(_LUA / "letters.lua"))
 REPLAY: Final = Script("replay", load_text(_LUA / "replay.lua"))
-
-OF_ONE_LIFE: Final = ("id", "attempt", "enqueued_at", "expires")
-"""Envelope fields that a replayed job does not inherit: it is a new job with a new id and all its attempts, wanted now."""
 
 
 @attrs.frozen
@@ -103,28 +101,13 @@ def read_letter(row: Any) -> LetterView:
     )
 
 
-def fresh_envelope(raw: bytes) -> tuple[bytes, str]:
-    """The job as if it had never been tried, and its idempotency key. Every other field stays byte for byte.
-
-    What is no JSON object is sent back as it is: a newer worker may be able to read it.
-    """
-    try:
-        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-        key = msgspec.json.decode(fields["key"], type=str) if "key" in fields else ""
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return raw, ""
-    for name in OF_ONE_LIFE:
-        fields.pop(name, None)
-    return msgspec.json.encode(fields), key
-
-
 def replay(client: redis.Redis, keys: Keys, letter: LetterView) -> Replayed:
     """Submit the letter's job as a new one and remove the letter, in one step.
 
     Raises:
         OutcomeUnknown: the reply was lost: look whether the letter is still there. ServerFull: nothing happened.
     """
-    envelope, key = fresh_envelope(letter.raw)
+    envelope, key = afresh(letter.raw)
     answer = REPLAY.call_sync(client, [keys.clock], [letter.letter, key, envelope])
     what, *more = (text(v) for v in answer)
     if what == "replayed":
