@@ -121,6 +121,9 @@ class Double:
     async def survey(self, _me: Standing) -> Survey:
         return Survey(False, None, None, 0, {}, {}, frozenset())
 
+    async def foreign(self) -> dict[str, str]:
+        return {}
+
     async def promote(self) -> None:
         return None
 

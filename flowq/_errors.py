@@ -22,7 +22,8 @@
     │   ├── ReadOnlyServer              a replica answered
     │   ├── ServerFull                  maxmemory reached: producers are refused, workers drain
     │   ├── IncompatibleLayout          another flowq wrote this app's keys in a newer or other layout
-    │   └── ScriptFailed                a script of ours was refused: a defect of flowq or a foreign key in its place
+    │   └── ScriptFailed                a script of ours was refused: a defect of flowq
+    │       └── ForeignValue              … or somebody else's value in a key of this app
     ├── JobError                      what a waiter learns of a job
     │   ├── JobFailed                   it ended in the dead letters
     │   │   ├── JobTimedOut               … because each attempt ran out of time
@@ -140,7 +141,11 @@ class IncompatibleLayout(ServerError):
 
 
 class ScriptFailed(ServerError):
-    """A script of ours was refused by the server: a defect of flowq, or a foreign value in one of its keys."""
+    """A script of ours was refused by the server: a defect of flowq, if it is no ``ForeignValue``."""
+
+
+class ForeignValue(ScriptFailed):
+    """A value of a wrong type lies in one of this app's keys. ``flowq doctor`` names the key: rename or delete it."""
 
 
 class JobError(FlowqError):

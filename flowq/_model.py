@@ -272,6 +272,8 @@ class Survey:
     paused: frozenset[str]
     lanes: tuple[LaneSurvey, ...] = ()
     """Every lane of the app, for the member that speaks; for all others none."""
+    foreign: frozenset[str] = frozenset()
+    """Of the lanes those in whose place somebody else's value lies; they are not in ``lanes``."""
 
 
 @attrs.frozen

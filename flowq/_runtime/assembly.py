@@ -13,6 +13,7 @@ import anyio
 import attrs
 from trio.lowlevel import disable_ki_protection
 
+from flowq._runtime.aside import Aside
 from flowq._runtime.clock import Loop
 from flowq._runtime.control import Control
 from flowq._runtime.events import Events
@@ -98,10 +99,11 @@ def assemble(app: Servable, backend: Backend, options: RunOptions, loop: Loop) -
         app.lease_ttl,
     )
     reconciler = Reconciler(backend, floor, member, intake, keeper)
-    exchange = Exchange(backend, floor, member, intake, keeper, reconciler)
+    aside = Aside(backend, floor, member)
+    exchange = Exchange(backend, floor, member, intake, keeper, reconciler, aside)
     scheduler = Scheduler(backend, floor, intake, random.random)
     control = Control(backend.fleet, floor, intake)
-    housekeeping = Housekeeping(backend, floor, member)
+    housekeeping = Housekeeping(backend, floor, member, aside)
     return Crew(
         floor, judge, intake, keeper, member, reconciler, exchange, scheduler, control, housekeeping, backend, publisher,
     )  # fmt: skip

@@ -15,6 +15,7 @@ import anyio
 
 from flowq._errors import ServerError
 from flowq._model import Claimed, Ended, Exchanged, Refusal, Released, Settled, Status, Succeeded, Want
+from flowq._runtime.aside import Aside
 from flowq._runtime.events import JOB
 from flowq._runtime.floor import Floor
 from flowq._runtime.intake import Intake
@@ -39,6 +40,7 @@ class Exchange:
         intake: Intake,
         keeper: Keeper,
         reconciler: Reconciler,
+        aside: Aside,
     ) -> None:
         self._backend = backend
         self._stream = backend.stream
@@ -47,6 +49,7 @@ class Exchange:
         self._intake = intake
         self._keeper = keeper
         self._reconciler = reconciler
+        self._aside = aside
         self._finishing = False
         self._lost_since: float | None = None
         self._failures = 0
@@ -72,9 +75,10 @@ class Exchange:
                         return
                     self._note_answer()
                 except ServerError as exc:
-                    if not is_passing(exc):
+                    if is_passing(exc):
+                        await self._outage(exc)
+                    elif not await self._aside.heed(exc):
                         raise
-                    await self._outage(exc)
         finally:
             self.ended.set()
 
@@ -224,6 +228,7 @@ class Exchange:
 
     def _note_answer(self) -> None:
         self._failures = 0
+        self._aside.answered()
         if self._lost_since is not None and not self._reconciler.is_needed:
             seconds = self._floor.loop.now() - self._lost_since
             self._lost_since = None

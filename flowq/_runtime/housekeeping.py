@@ -14,6 +14,7 @@ import anyio
 from flowq._core import outlook
 from flowq._errors import ServerError
 from flowq._model import MANY_LETTERS, MOST_LETTERS, LaneSurvey, Survey
+from flowq._runtime.aside import Aside
 from flowq._runtime.floor import Floor
 from flowq._runtime.member import Member
 from flowq._runtime.nudge import Nudge
@@ -30,11 +31,12 @@ AGAIN = 600.0
 class Housekeeping:
     """See the module. ``soon`` may be called from any task of the loop."""
 
-    def __init__(self, backend: Backend, floor: Floor, member: Member) -> None:
+    def __init__(self, backend: Backend, floor: Floor, member: Member, aside: Aside) -> None:
         self._backend = backend
         self._floor = floor
         self._events = floor.events
         self._member = member
+        self._aside = aside
         self._hint = Nudge()
         self._before: Survey | None = None
         self._clock: outlook.Reading | None = None
@@ -68,11 +70,13 @@ class Housekeeping:
         sent_at = now()
         try:
             survey = await self._backend.fleet.survey(self._member.standing)
+            answered_at = now()
+            await self._aside.look_again(survey.foreign)
         except ServerError as exc:
             self._events.say(logging.DEBUG, "server.unknown", "the look at the app was not answered: %s", exc)
             return
         if survey.time is not None:
-            self._compare_clocks(outlook.Reading.of(survey.time, sent_at, now()), survey.speaks)
+            self._compare_clocks(outlook.Reading.of(survey.time, sent_at, answered_at), survey.speaks)
         before, self._before = self._before, survey
         if survey.speaks:
             if before is not None:

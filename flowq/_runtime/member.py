@@ -52,6 +52,8 @@ class Member:
         self._keeper = keeper
         self._facts = facts
         self._lanes = lanes
+        self.aside: set[str] = set()
+        """Of them those that cannot be served now; the next join leaves them out."""
         self._times = LeaseTimes.of(ttl)
         self.standing = Standing("", 0, "", 0)
         self.generation = -1
@@ -71,7 +73,7 @@ class Member:
         generation, sent_at = self._backend.generation, floor.loop.now()
         keep = floor.may_outlive_lease()
         joined = await self._backend.fleet.join(
-            self._facts, self._lanes, ttl=self._times.ttl, old=old or None, keep=keep if old else ()
+            self._facts, self.served, ttl=self._times.ttl, old=old or None, keep=keep if old else ()
         )
         kept = set(joined.kept)
         stay = [delivery for delivery in floor.known.values() if delivery.fence in kept]
@@ -83,6 +85,11 @@ class Member:
         floor.lease = Lease.begin(self._times, sent_at)
         self._keeper.watch_over(floor.lease, self.standing)
         return joined.quarantine
+
+    @property
+    def served(self) -> dict[str, LanePolicy]:
+        """What the next join states."""
+        return {lane: policy for lane, policy in self._lanes.items() if lane not in self.aside}
 
     def confirmed(self, epoch: str, fences: list[int], sent_at: float) -> int:
         """Take the server's word for what is ours; the rest is dropped. Returns how many bodies are cancelled by that."""

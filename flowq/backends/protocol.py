@@ -186,6 +186,10 @@ class Fleet(Protocol):
         """
         ...
 
+    async def foreign(self) -> dict[str, str]:
+        """Lanes of the app that cannot be used because somebody else's value lies in their place: lane → where. Asked after an error."""
+        ...
+
 
 class Timers(Protocol):
     """Jobs that are due later."""

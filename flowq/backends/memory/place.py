@@ -161,6 +161,11 @@ class MemoryFleet:
     async def survey(self, me: Standing) -> Survey:
         return (await self._link.reach()).survey(me)
 
+    async def foreign(self) -> dict[str, str]:
+        """Nobody else can put anything here."""
+        await self._link.reach()
+        return {}
+
     def close(self) -> None:
         while self._controls:
             self._link.server.remove_control(self._controls.pop())

@@ -112,6 +112,9 @@ class RedisFleet:
     async def survey(self, me: Standing) -> Survey:
         return await surveying.survey(self._channel, self._keys, me)
 
+    async def foreign(self) -> dict[str, str]:
+        return await surveying.foreign(self._channel, self._keys)
+
 
 class RedisRenewer:
     """The keeper thread's own connection: redis-py's plain client, with its automatic retry off."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis.exceptions
 
-from flowq._errors import ScriptFailed
+from flowq._errors import ForeignValue
 from flowq.backends.redis.replies import as_error, error_reply_of, from_redis_py
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _checked(reply: Any, command: Sequence[Arg], where: str) -> Any:
     if any(word in str(reply) for word in ABSENT):
         return None
     if "WRONGTYPE" in str(reply):
-        raise ScriptFailed(
+        raise ForeignValue(
             f"a foreign value lies in the key {text(command[1])}: rename or delete it, or use another app name ({where})"
         )
     answered = error_reply_of(reply)

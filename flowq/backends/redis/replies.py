@@ -20,6 +20,7 @@ from flowq._errors import (
     AuthenticationFailed,
     ConfigurationError,
     FlowqError,
+    ForeignValue,
     OutcomeUnknown,
     ReadOnlyServer,
     ScriptFailed,
@@ -101,7 +102,7 @@ TABLE: Final[Mapping[str, Rule]] = {
         "this node of a Redis Cluster does not keep the app's keys: point the URL at the node named",
     ),
     "WRONGTYPE": Rule(
-        ScriptFailed,
+        ForeignValue,
         False,
         False,
         "a foreign value lies in one of the app's keys: `flowq doctor` names it; rename it, or use another app name",

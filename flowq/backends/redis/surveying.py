@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from flowq._errors import ForeignValue
 from flowq._model import LaneSurvey, Survey
 from flowq.backends.redis import scripts
 from flowq.backends.redis.reader import counters, text
@@ -22,8 +23,20 @@ async def survey(channel: Channel, keys: Keys, me: Standing) -> Survey:
     return read_survey(await channel.evalsha(scripts.SURVEY, [keys.clock], [me.member, MOST_LANES]))
 
 
+async def foreign(channel: Channel, keys: Keys) -> dict[str, str]:
+    """See ``protocol.Fleet.foreign``."""
+    lanes = sorted(text(lane) for lane in await channel.execute("SMEMBERS", keys.types))
+    streams = [keys.stream(lane) for lane in lanes]
+    answers = await channel.execute_many([("XLEN", stream) for stream in streams], return_errors=True)
+    return {
+        lane: stream
+        for lane, stream, answer in zip(lanes, streams, answers, strict=True)
+        if isinstance(answer, ForeignValue)
+    }
+
+
 def read_survey(reply: list[Any]) -> Survey:
-    speaks, now, used, most, letters, limits, override, paused, lanes = reply
+    speaks, now, used, most, letters, limits, override, paused, lanes, foreign = reply
     return Survey(
         speaks=speaks == b"1",
         time=int(now) / 1000,
@@ -33,6 +46,7 @@ def read_survey(reply: list[Any]) -> Survey:
         override=counters(override),
         paused=frozenset(text(lane) for lane in paused),
         lanes=tuple(_lane(*lanes[i : i + 5]) for i in range(0, len(lanes), 5)),
+        foreign=frozenset(text(lane) for lane in foreign),
     )
 
 

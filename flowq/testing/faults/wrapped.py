@@ -120,6 +120,9 @@ class _Fleet:
         """Past the line, as ``Faulty.warnings``."""
         return await self._inner.survey(me)
 
+    async def foreign(self) -> dict[str, str]:
+        return await self._line.call("foreign", self._inner.foreign)
+
 
 @attrs.define(eq=False)
 class _Timers:

@@ -2,7 +2,7 @@
 -- Look at the app as a whole, about once a minute a worker: what no reply of the hot path tells. Reads only.
 -- Of all live members the first by name speaks for the fleet; only its look goes over the lanes.
 -- returns: {'1' speaks|'0', Unix ms, used memory, maxmemory, dead letters, [lane, limit, …], [lane, override, …], [paused lane, …],
---   [lane, '1' served|'0', entries, age ms|-1, limits declared ("3 -"; "-": none), …]}
+--   [lane, '1' served|'0', entries, age ms|-1, limits declared ("3 -"; "-": none), …], [lane with a foreign value, …]}
 local clock = KEYS[1]           -- <prefix>clock
 local m = ARGV[1]               -- str: member
 local most = tonumber(ARGV[2])  -- int: lanes that are looked at
@@ -38,10 +38,12 @@ local function declared(lane)
   return table.concat(said, ' ')
 end
 
-local lanes, looked = {}, 0
+local lanes, foreign, looked = {}, {}, 0
 for _, lane in ipairs(speaks and redis.call('SMEMBERS', P .. 'types') or {}) do
   local n, age = look_at(lane)
-  if n and looked < most then
+  if not n then
+    foreign[#foreign + 1] = lane
+  elseif looked < most then
     looked = looked + 1
     for _, v in ipairs({lane, #pools_of(lane) > 0 and '1' or '0', n, age, declared(lane)}) do lanes[#lanes + 1] = v end
   end
@@ -50,5 +52,5 @@ local info = redis.call('INFO', 'memory')
 return {
   speaks and '1' or '0', string.format('%.0f', c.now), string.match(info, 'used_memory:(%d+)') or '0',
   string.match(info, 'maxmemory:(%d+)') or '0', redis.call('XLEN', P .. 'dead'), redis.call('HGETALL', P .. 'limits'),
-  redis.call('HGETALL', P .. 'override'), redis.call('SMEMBERS', P .. 'paused'), lanes,
+  redis.call('HGETALL', P .. 'override'), redis.call('SMEMBERS', P .. 'paused'), lanes, foreign,
 }
