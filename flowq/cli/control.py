@@ -1,4 +1,4 @@
-"""``flowq limits``, ``pause`` and ``resume``: what may run at once, changed at run time, in force for the very next start."""
+"""``flowq limits``, ``pause``, ``resume``, ``purge``: what may run, changed at run time, in force for the very next start."""
 
 from __future__ import annotations
 
@@ -109,6 +109,40 @@ def resume(
     with the_app(name, url, namespace) as found:
         force = found.pause(type, paused=False)
     print(f"{type} is resumed; {_in_force(type, force, paused=False)}")
+
+
+def purge(
+    type: Type,  # noqa: A002 -- the argument's name
+    name: Name = None,
+    url: Url = None,
+    namespace: Namespace = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    reason: Annotated[str, typer.Option(help="What those who wait for the jobs learn.")] = "flowq purge",
+) -> None:
+    """Cancel every job of a type that is ready or delayed. What runs is not touched."""
+    with the_app(name, url, namespace) as found:
+        row = next((t for t in found.snapshot().types if t.name == type), None)
+        if row is not None and not yes:
+            more = " at least" if row.delayed_at_least else ""
+            typer.confirm(
+                f"cancel {row.ready} ready and {row.delayed}{more} delayed jobs of {type}?", abort=True
+            )
+        dropped = found.purge(type, reason)
+        after = next(t for t in found.snapshot().types if t.name == type)
+    print(f"{dropped} jobs of {type} are cancelled and will not start{_left(after)}")
+
+
+def _left(t: TypeView) -> str:
+    """What a purge has not touched."""
+    left = [f"{t.running} run on"] if t.running else []
+    if t.orphaned:
+        left.append(
+            f"{t.orphaned} are in the hands of dead workers and start again elsewhere: purge once more then"
+        )
+    if t.ready or t.delayed:
+        left.append(f"{t.ready + t.delayed} came meanwhile: pause {t.name}, or stop who submits them")
+    return "".join(f"; {one}" for one in left)
 
 
 def _is_paused(types: tuple[TypeView, ...], lane: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from flowq._codec import encode_record
 from flowq._errors import UnknownTask
 from flowq._model import CancelAnswer, Record
-from flowq.backends.redis import audit, letters, lookup, scripts, snapshot
+from flowq.backends.redis import audit, letters, lookup, purging, scripts, snapshot
 from flowq.backends.redis.fitness import Finding
 from flowq.backends.redis.keys import Keys, app_prefix
 from flowq.backends.redis.letters import Head, Replayed
@@ -78,6 +78,16 @@ class Admin:
         args: scripts.Args = [job_id, reason, record, CANCEL_RECORD_TTL_MS]
         return CancelAnswer(text(scripts.CANCEL.call_sync(self._client, self._clock, args)))
 
+    def purge(self, lane: str, reason: str) -> int:
+        """Cancel every job of a lane that is ready or delayed; running ones are not touched. Returns how many.
+
+        Raises:
+            UnknownTask: no such lane was ever served or submitted to.
+        """
+        self._check_known(lane)
+        record = encode_record(Record(status="cancelled", reason=reason))
+        return purging.purge(self._client, self._keys, lane, record, CANCEL_RECORD_TTL_MS)
+
     def set_limit(self, lane: str, limit: int | None) -> int | None:
         """Override a lane's limit until it is reset (None). Returns what is in force now; None: no limit.
 
@@ -95,12 +105,15 @@ class Admin:
         return self._control(lane, "pause" if paused else "resume", 0)
 
     def _control(self, lane: str, what: str, value: int) -> int | None:
+        self._check_known(lane)
+        force = int(scripts.CONTROL.call_sync(self._client, self._clock, [lane, what, value]))
+        return None if force < 0 else force
+
+    def _check_known(self, lane: str) -> None:
         known = {text(t) for t in execute_sync(self._client, "SMEMBERS", self._keys.types)}
         if lane not in known:
             some = ", ".join(sorted(known)[:20]) or "none yet"
             raise UnknownTask(f"app {self.name!r} has no type {lane!r} on {self.where}; its types: {some}")
-        force = int(scripts.CONTROL.call_sync(self._client, self._clock, [lane, what, value]))
-        return None if force < 0 else force
 
     # --- dead letters
 
