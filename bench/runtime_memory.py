@@ -106,7 +106,7 @@ class Double:
     def renewer(self) -> Double:
         return self
 
-    def renew(self, _me: Standing, _running: int) -> Renewed:
+    def renew(self, _me: Standing, _running: int, _heard: str = "") -> Renewed:
         return Renewed(Status.OK, [])
 
     def close(self) -> None:

@@ -164,6 +164,8 @@ class Joined(msgspec.Struct, gc=False):
     kept: list[int]
     """Fences of the kept deliveries that moved to the new member."""
     quarantine: float
+    change: str = ""
+    """Of the lease TTL, under way (``ttl_change``); empty: none."""
 
 
 class Confirmed(msgspec.Struct, gc=False):
@@ -177,6 +179,34 @@ class Renewed(msgspec.Struct, gc=False):
     status: Status
     cancels: list[tuple[str, str, str]]
     """(lane, entry, reason) of running jobs that somebody cancelled, whoever runs them."""
+    change: str = ""
+    """As in ``Joined``."""
+
+
+class TtlChange(msgspec.Struct, gc=False, frozen=True):
+    """How far a change of the fleet's lease TTL is. All in seconds, or live members."""
+
+    ttl: float
+    """The larger one while the change is under way: what the server, and whoever waits for a dead worker, reckons with."""
+    to: float
+    under_way: bool
+    is_open: bool
+    """Every live member heeds it: workers with either value may join."""
+    live: int
+    heeding: int
+    configured: int
+    """Of the live ones, those that were started with the wanted value."""
+
+
+def ttl_change(text: str) -> tuple[float, float] | None:
+    """The seconds from which and to which the lease TTL is being changed, of a change as it travels: ``<from ms> <to ms> <nonce>``.
+
+    A ``?`` before it is from a worker that was only told to wait for it.
+    """
+    if not text:
+        return None
+    before, after, _ = text.removeprefix("?").split(" ", 2)
+    return int(before) / 1000, int(after) / 1000
 
 
 class Submission(msgspec.Struct, gc=False):
@@ -289,6 +319,11 @@ class LeaseTimes:
     @classmethod
     def of(cls, ttl: float) -> LeaseTimes:
         return cls(ttl=ttl, step=ttl / 6, margin=0.35 * ttl, renew_every=ttl / 8)
+
+    @property
+    def trusted(self) -> float:
+        """How long a renewal may be trusted, from when it was sent."""
+        return self.ttl - self.margin
 
 
 JSON = dict[str, Any]

@@ -21,7 +21,7 @@ from property_tests.model.spec import violation
 from property_tests.model.state import initial
 from property_tests.model.world import Broken, World
 
-BOUND = 100_000
+BOUND = 400_000
 """Well above the largest row run here."""
 PAGE = Path(__file__).parent.parent / "docs" / "lease-model.md"
 

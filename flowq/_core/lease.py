@@ -15,8 +15,8 @@ server forgot) extends nothing; the loop confirms. A loop whose pulse is older t
 cannot be stopped by it any more.
 
 The keeper's thread drives this machine alone; the loop reads ``deadline`` (one float), begins a new machine for each
-membership, and calls ``confirmed`` after the server forgot. If the two write at once the smaller deadline may stay: harmless,
-the next renewal moves it.
+membership, calls ``confirmed`` after the server forgot, and ``heed`` when the fleet's TTL is changed. If the two write at once the
+smaller deadline may stay: harmless, the next renewal moves it. A larger one stays until ``about_to_tell``, before each renewal.
 """
 
 from __future__ import annotations
@@ -65,11 +65,13 @@ class Lease:
     """The server said LOST, or the worker has retired this membership."""
     reported: bool = False
     warned: bool = False
+    change: str = ""
+    """The change of the fleet's TTL that ``times`` allow for; each renewal tells it."""
 
     @classmethod
-    def begin(cls, times: LeaseTimes, sent_at: float) -> Lease:
+    def begin(cls, times: LeaseTimes, sent_at: float, change: str = "") -> Lease:
         """The lease that a join, sent at ``sent_at``, began."""
-        return cls(times, sent_at + times.ttl - times.margin, sent_at + times.renew_every)
+        return cls(times, sent_at + times.trusted, sent_at + times.renew_every, change=change)
 
     @property
     def kill_at(self) -> float:
@@ -120,7 +122,7 @@ class Lease:
         self.failures += 1
         wait = RETRY_AFTER * self.times.ttl * 2 ** min(self.failures - 1, 16)
         self.due = now + min(self.times.renew_every, wait)
-        half = (self.times.ttl - self.times.margin) / 2
+        half = self.times.trusted / 2
         if self.warned or not self.deadline - half <= now < self.deadline:
             return False
         self.warned = True
@@ -131,6 +133,24 @@ class Lease:
         self.over = True
         self.deadline = min(self.deadline, now)
 
+    def heed(self, change: str, times: LeaseTimes, now: float) -> None:
+        """The fleet's TTL is being changed: these times hold from here on. Shorter ones cut the lease that runs."""
+        self.times = times
+        self._cut(now)
+        self.due = min(self.due, now + times.renew_every)
+        self.change = change  # the last, see about_to_tell
+
+    def about_to_tell(self, now: float) -> str:
+        """The change that the next renewal may tell: the keeper calls this, publishes, and only then sends."""
+        change = self.change  # the first, see heed
+        self._cut(now)
+        return change
+
+    def _cut(self, now: float) -> None:
+        latest = now + self.times.trusted
+        if self.deadline > latest:  # noqa: PLR1730 - a write that changes nothing could undo the other thread's
+            self.deadline = latest
+
     def _extend(self, sent_at: float, now: float) -> None:
         if not self.over and now < self.deadline:
-            self.deadline = max(self.deadline, sent_at + self.times.ttl - self.times.margin)
+            self.deadline = max(self.deadline, sent_at + self.times.trusted)

@@ -18,4 +18,5 @@ know which place it is, or decide what ``_core`` can decide.
     nursery     one plain error, sheltered tasks    nudge      wake one sleeper
     events      what is said, by name               stats      what can be asked
     options     what was asked for                  failure    an exception as texts
+    start       the first join, and its patience
 """

@@ -15,7 +15,7 @@ WORKER = logging.getLogger("flowq.worker")
 LEASE = logging.getLogger("flowq.lease")
 JOB = logging.getLogger("flowq.job")
 
-_LOGGERS = {"lease": LEASE, "job": JOB, "skew": JOB, "body": JOB}
+_LOGGERS = {"lease": LEASE, "lease_ttl": LEASE, "job": JOB, "skew": JOB, "body": JOB}
 MOST = 10
 """Records of one event within ``WINDOW``; the rest is counted, and the count is told with the next one."""
 WINDOW = 10.0

@@ -40,6 +40,7 @@ class Reports:
 
     lost: Callable[[Lease], None]
     forgot: Callable[[Lease], None]
+    change: Callable[[Lease, str], None]
     cancels: Callable[[list[tuple[str, str, str]]], None]
     failed: Callable[[BaseException], None]
 
@@ -61,6 +62,7 @@ class Keeper:
         self.standing = NOBODY
         self.pulse = self._now()
         self.reports: Reports | None = None
+        self._told = ""
         self._stop = False
         self._poked = threading.Event()
         self._nudge = Nudge()
@@ -144,10 +146,15 @@ class Keeper:
 
     def _renew(self, lease: Lease) -> None:
         sent_at = self._now()
+        kill_at = lease.kill_at
+        heard = lease.about_to_tell(sent_at)
+        if lease.kill_at != kill_at or heard != self._told:
+            self._told = heard
+            self.publish()
         try:
             if self._renewer is None:
                 self._renewer = self._new_renewer()
-            answer = self._renewer.renew(self.standing, self._floor.running)
+            answer = self._renewer.renew(self.standing, self._floor.running, heard)
         except FlowqError as exc:
             if lease.failed(self._now()):
                 self._events.say(
@@ -169,6 +176,8 @@ class Keeper:
         else:
             lease.forgot(now)
             self._tell("forgot", lease)
+        if answer.change != lease.change and answer.status is not Status.LOST:
+            self._tell("change", lease, answer.change)
         if answer.cancels:
             self._tell("cancels", answer.cancels)
 

@@ -16,10 +16,10 @@ from os import getpid
 import attrs
 
 from flowq._core.lease import Lease
-from flowq._model import Delivery, LanePolicy, LeaseTimes
+from flowq._model import Delivery, LanePolicy, LeaseTimes, ttl_change
 from flowq._runtime.floor import NO_LEASE, Floor
 from flowq._runtime.keeper import Keeper
-from flowq.backends.protocol import Backend, MemberFacts, Standing
+from flowq.backends.protocol import Backend, MemberFacts, Standing, TtlNotYet
 
 PATIENCE = 2.0
 """In TTLs: how long after its lease a worker waits for limited bodies to leave before it joins again all the same. By then their
@@ -61,20 +61,34 @@ class Member:
         self.must_confirm = False
         """Something may differ between the server and ``known``: no claim, mine or settle before it has been confirmed."""
         self.over = True
+        self.heard = ""
+        """The change of the fleet's lease TTL that the server spoke of last, and that this worker heeds."""
+        self._waits_for = ""
+        """The change for which it was told to wait."""
         self._over_since = 0.0
 
     async def join(self) -> float:
         """Become a member, the first time or again. Returns the seconds of quarantine.
 
         Raises:
-            ConfigurationError, ServerError: see ``Fleet.join``.
+            OtherTtl, TtlNotYet, IncompatibleLayout, ServerError: see ``Fleet.join``.
         """
         floor, old = self._floor, self.standing.member
         generation, sent_at = self._backend.generation, floor.loop.now()
         keep = floor.may_outlive_lease()
-        joined = await self._backend.fleet.join(
-            self._facts, self.served, ttl=self._times.ttl, old=old or None, keep=keep if old else ()
-        )
+        heard = self.heard or (self._waits_for and f"?{self._waits_for}")
+        try:
+            joined = await self._backend.fleet.join(
+                self._facts,
+                self.served,
+                ttl=self._times.ttl,
+                old=old or None,
+                keep=keep if old else (),
+                heard=heard,
+            )
+        except TtlNotYet as exc:
+            self._wait_for(exc)
+            raise
         kept = set(joined.kept)
         stay = [delivery for delivery in floor.known.values() if delivery.fence in kept]
         floor.drop([delivery for delivery in floor.known.values() if delivery.fence not in kept])
@@ -82,7 +96,8 @@ class Member:
             delivery.epoch = joined.epoch
         self.generation, self.must_confirm, self.over = generation, False, False
         self.standing = Standing(joined.member, 0, joined.epoch, self.standing.fence)
-        floor.lease = Lease.begin(self._times, sent_at)
+        self._hear(joined.change)
+        floor.lease = Lease.begin(self._trusted_times(), sent_at, self.heard)
         self._keeper.watch_over(floor.lease, self.standing)
         return joined.quarantine
 
@@ -143,11 +158,52 @@ class Member:
             self.must_confirm = True
             self._floor.turn.set()
 
+    def note_change(self, lease: Lease, change: str) -> None:
+        """A renewal was told of another change of the fleet's lease TTL than this worker heeds, or that there is none any more."""
+        floor = self._floor
+        if floor.lease is lease and change != self.heard:
+            self._hear(change)
+            lease.heed(change, self._trusted_times(), floor.loop.now())
+            floor.watch.set()
+
+    def _trusted_times(self) -> LeaseTimes:
+        """Of the TTL that this worker was started with; while the fleet's is changed, of the smaller value, whatever it was."""
+        both = ttl_change(self.heard)
+        return self._times if both is None else LeaseTimes.of(min(both))
+
+    def _wait_for(self, refusal: TtlNotYet) -> None:
+        if refusal.change != self._waits_for:
+            self._waits_for = refusal.change
+            self._floor.events.say(logging.WARNING, "lease_ttl.waits", "waiting to join: %s", refusal)
+
+    def _hear(self, change: str) -> None:
+        if change == self.heard:
+            return
+        self.heard = change
+        both, ours = ttl_change(change), self._times.ttl
+        if both is None:
+            self._floor.events.say(
+                logging.INFO, "lease_ttl.changed", "lease_ttl is %g s in the whole fleet; this worker reckons with it", ours,
+                to=ours, trusted=ours, complete=True,
+            )  # fmt: skip
+        else:
+            self._floor.events.say(
+                logging.INFO, "lease_ttl.changed", "lease_ttl is being changed from %g s to %g s; this worker was started with %g s, and "
+                "reckons with %g s until all workers were started with the new value", both[0], both[1], ours, min(both),
+                to=both[1], trusted=min(both), complete=False,
+            )  # fmt: skip
+
     def must_wait(self, now: float) -> float:
         """Seconds for which joining again must wait, because limited bodies have not left yet; 0: it may be done now."""
         if not self._floor.limited_bodies():
             return 0.0
-        return max(0.0, self._over_since + PATIENCE * self._times.ttl - now)
+        longest = max(self._times.ttl, *(ttl_change(self.heard) or (0.0,)))
+        return max(0.0, self._over_since + PATIENCE * longest - now)
+
+    @property
+    def lease_ttl(self) -> float:
+        """Seconds, that this worker was started with."""
+        return self._times.ttl
 
     @property
     def known(self) -> list[Delivery]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 
+import anyio
+
 from flowq._errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -22,8 +24,8 @@ from flowq._model import Status
 from flowq._runtime.floor import Floor
 from flowq._runtime.intake import Intake
 from flowq._runtime.keeper import Keeper
-from flowq._runtime.member import Member
-from flowq.backends.protocol import Backend
+from flowq._runtime.member import PATIENCE, Member
+from flowq.backends.protocol import Backend, OtherTtl, TtlNotYet
 
 LOOK_EVERY = 0.5
 """Seconds between looks at limited bodies that must leave before the worker may join again."""
@@ -99,7 +101,7 @@ class Reconciler:
         await backend.wait_up()
         await self.send_late()
         try:
-            quarantine = await member.join()
+            quarantine = await self._join()
         except ConfigurationError as exc:
             raise LeaseLost(f"this worker lost its lease and cannot join again: {exc}") from exc
         floor.events.say(
@@ -111,6 +113,20 @@ class Reconciler:
         )
         self.note_quarantine(quarantine)
         self._intake.ask()
+
+    async def _join(self) -> float:
+        """Be patient where the fleet's lease TTL is another: a change of it is under way, or an old copy of the data shows members
+        with another one, which must be seen to be gone first.
+        """
+        member, now = self._member, self._floor.loop.now
+        end = now() + PATIENCE * member.lease_ttl
+        while True:
+            try:
+                return await member.join()
+            except OtherTtl as exc:
+                if now() >= end and not isinstance(exc, TtlNotYet):
+                    raise
+            await anyio.sleep(LOOK_EVERY)
 
     async def send_late(self) -> None:
         """Settle under the former membership what had ended before the lease did: it counts if nobody has taken it over."""

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -24,19 +24,16 @@ from typing import Any
 import anyio
 from anyio.abc import TaskStatus
 
-from flowq._errors import FlowqError, ServerError, Unavailable
+from flowq._errors import FlowqError
 from flowq._runtime.assembly import Crew, Servable, assemble
 from flowq._runtime.clock import Loop
 from flowq._runtime.keeper import Reports, as_flowq_error
 from flowq._runtime.nursery import Shelter, most_telling, open_nursery
 from flowq._runtime.options import OnOverrun, RunOptions, pool_of
-from flowq._runtime.reconcile import is_passing
 from flowq._runtime.shift import Shift
+from flowq._runtime.start import Patience, first_join
 from flowq._runtime.stats import WorkerStats, collect
 from flowq._runtime.watchdog import watch
-
-START_PAUSE = 0.1
-"""Seconds between attempts to join while the server is not there yet."""
 
 
 class Worker:
@@ -119,7 +116,8 @@ async def run(
 
     Raises:
         Unavailable: no answer within ``start_timeout``. ServerError: the server refuses (password, version, replica, layout).
-        ConfigurationError: an argument, nothing to serve, or another ``lease_ttl`` than the fleet's.
+        ConfigurationError: an argument, nothing to serve, or another ``lease_ttl`` than the fleet's (at once; if the fleet is being
+            changed to it, after ``start_timeout``).
         LeaseLost: the lease was lost, and the server refuses to let this worker join again.
         KeyboardInterrupt: it struck a body; the worker has drained.
     """
@@ -142,7 +140,7 @@ async def serve(
     stopped = anyio.Event()
     async with AsyncExitStack() as stack:
         stack.callback(stopped.set)
-        patience = _Patience(options.start_timeout)
+        patience = Patience(options.start_timeout)
         with patience.bounded():
             await stack.enter_async_context(app)
         pool_of(app, options)
@@ -153,7 +151,7 @@ async def serve(
                     backend = await upkeep.open(app.opener(), name="flowq backend")
                     crew = assemble(app, backend, options, loop)
                     stack.callback(crew.publisher.close)
-                    quarantine = await _join(crew, patience)
+                    quarantine = await first_join(crew, patience)
                 crew.reconciler.note_quarantine(quarantine)
                 shift = Shift(crew, options)
                 worker = Worker(crew, shift, stopped)
@@ -192,6 +190,7 @@ def _start_upkeep(crew: Crew, shift: Shift, upkeep: Shelter, options: RunOptions
     keeper.reports = Reports(
         lost=partial(member.lapse_of, why="the server does not know it any more"),
         forgot=member.note_forgot,
+        change=member.note_change,
         cancels=crew.control.apply,
         failed=lambda error: shift.fail(as_flowq_error(error)),
     )
@@ -211,40 +210,6 @@ async def _heed_signals(shift: Shift) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             shift.drain(0.0 if shift.is_draining else None)
-
-
-async def _join(crew: Crew, patience: _Patience) -> float:
-    """Become a member; while the server is merely not there yet, try again."""
-    while True:
-        try:
-            return await crew.member.join()
-        except ServerError as exc:
-            if not is_passing(exc):
-                raise
-            patience.trouble = exc
-            crew.floor.events.say(logging.WARNING, "redis.lost", "the server does not answer yet: %s", exc)
-        await anyio.sleep(START_PAUSE)
-        await crew.backend.wait_up()
-
-
-class _Patience:
-    """How long a start may take, and what kept it so far. Longer than that is a server that is not there."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._end = anyio.current_time() + seconds
-        self.trouble: ServerError | None = None
-
-    @contextmanager
-    def bounded(self) -> Generator[None]:
-        try:
-            with anyio.fail_after(max(0.0, self._end - anyio.current_time())):
-                yield
-        except TimeoutError as exc:
-            raise Unavailable(
-                f"no server answered within start_timeout={self._seconds:g} s: is it running, and does FLOWQ_URL (or App(url=…)) "
-                f"name it?{f' (last: {self.trouble})' if self.trouble else ''}"
-            ) from exc
 
 
 def _say_started(

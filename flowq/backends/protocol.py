@@ -15,7 +15,7 @@ from typing import Protocol
 
 import attrs
 
-from flowq._errors import FlowqError
+from flowq._errors import ConfigurationError, FlowqError
 from flowq._model import (
     CancelAnswer,
     Confirmed,
@@ -31,6 +31,7 @@ from flowq._model import (
     Settled,
     Submission,
     Survey,
+    TtlChange,
     Want,
 )
 
@@ -115,11 +116,26 @@ class Stream(Protocol):
         ...
 
 
+class OtherTtl(ConfigurationError):
+    """The fleet's lease TTL is another than this worker's."""
+
+    def __init__(self, message: str, change: str) -> None:
+        super().__init__(message)
+        self.change = change
+        """That is under way, as it travels."""
+
+
+class TtlNotYet(OtherTtl):
+    """It is being changed to this worker's, and some live member has not acknowledged that yet: try again soon."""
+
+
 class Renewer(Protocol):
     """A connection of its own for the keeper's thread: plain blocking calls, no event loop."""
 
-    def renew(self, me: Standing, running: int) -> Renewed:
+    def renew(self, me: Standing, running: int, heard: str = "") -> Renewed:
         """Extend the lease if the member is still live and of the server's epoch. O(1), whatever runs.
+
+        ``heard`` is the change of the lease TTL that this member heeds already: its own deadline is that of the smaller value.
 
         Raises:
             ServerError: not answered; try again until the local deadline.
@@ -140,14 +156,19 @@ class Fleet(Protocol):
         ttl: float,
         old: str | None = None,
         keep: Sequence[Delivery] = (),
+        heard: str = "",
     ) -> Joined:
         """Become a member under a fresh id.
 
         ``old`` is this worker's former member id: its entries are handed back uncounted, but those in ``keep`` (deliveries whose
         bodies still run, because their lanes may outlive a lease), which become the new member's.
 
+        ``heard`` is the last change of the lease TTL that this worker was told of as a member: on a server that forgot, it goes
+        on. With ``?`` before it: the worker was only told to wait for it.
+
         Raises:
-            ConfigurationError: the fleet runs with another lease TTL. IncompatibleLayout: see its name.
+            OtherTtl: the fleet runs with another lease TTL. TtlNotYet: it is being changed to this one. IncompatibleLayout: see
+            its name.
         """
         ...
 
@@ -169,6 +190,18 @@ class Fleet(Protocol):
 
     async def pause(self, lane: str, paused: bool) -> None:
         """Stop (or go on) starting jobs of a lane. Running ones are not touched; the limit is not forgotten."""
+        ...
+
+    async def change_ttl(self, ttl: float) -> TtlChange:
+        """Change the lease TTL of the running fleet to ``ttl`` seconds, or take back the change that is under way.
+
+        It is *open* when every live member has told that it heeds it: workers with either value may join from then on. It is
+        complete when every live member was started with the new value. Until then the server reckons with the larger value and
+        every member, for its own deadline, with the smaller one. Asked again it tells how far it is.
+
+        Raises:
+            ConfigurationError: another change is under way, or no worker has ever joined.
+        """
         ...
 
     def on_control(self, callback: Callable[[], None]) -> None:

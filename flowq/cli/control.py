@@ -1,4 +1,7 @@
-"""``flowq limits``, ``pause``, ``resume``, ``purge``: what may run, changed at run time, in force for the very next start."""
+"""``flowq limits``, ``pause``, ``resume``, ``purge``: what may run, changed at run time, in force for the very next start.
+
+``flowq limits --lease-ttl`` is in ``lease_ttl``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import msgspec
 import typer
 
 from flowq.backends.redis.views import TypeView
-from flowq.cli import show
+from flowq.cli import lease_ttl, show
 from flowq.cli.target import AsJson, Name, Namespace, Url, the_app
 
 Type = Annotated[str, typer.Argument(metavar="TYPE", help="A task's name.")]
@@ -27,11 +30,23 @@ def limits(
     namespace: Namespace = None,
     *,
     json: AsJson = False,
+    ttl: Annotated[
+        float | None,
+        typer.Option(
+            "--lease-ttl",
+            metavar="SECONDS",
+            min=0.001,
+            help="Change the lease TTL of the running fleet; then deploy workers with App(lease_ttl=SECONDS). The old value takes it back.",
+        ),
+    ] = None,
 ) -> None:
-    """List limits, or change them: `flowq limits set TYPE N`, `flowq limits reset TYPE`."""
+    """List limits, or change them: `flowq limits set TYPE N`, `flowq limits reset TYPE`, `flowq limits --lease-ttl SECONDS`."""
     if context.invoked_subcommand is not None:
         return
     with the_app(name, url, namespace) as found:
+        if ttl is not None:
+            lease_ttl.change(found, ttl, json=json)
+            return
         types = found.snapshot().types
     if json:
         print(msgspec.json.encode([_row(t) for t in types]).decode())

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from flowq._model import MOST_LETTERS
 from flowq.backends.redis import admin
-from flowq.backends.redis.views import VIEW_VERSION, Snapshot, TypeView, as_json
+from flowq.backends.redis.views import VIEW_VERSION, Snapshot, TtlView, TypeView, as_json
 from flowq.cli import show
 from flowq.cli.checks import parse_check
 from flowq.cli.exits import Exit
@@ -106,6 +106,8 @@ def _head(s: Snapshot) -> Text:
         memory += f" ({server.memory_percent} % of maxmemory)"
     name = f"{s.name}@{s.namespace}" if s.namespace else s.name
     ttl = "no worker has ever joined" if s.lease_ttl is None else f"lease {s.lease_ttl:g}s"
+    if s.lease_ttl_change is not None:
+        ttl = f"lease {s.lease_ttl_change.before:g}s -> {s.lease_ttl_change.to:g}s"
     text = Text(f"{name}", style="bold")
     text.append(
         f"   {server.kind} {server.version}, {memory}, persistence {server.persistence}, {server.eviction}   {ttl}",
@@ -189,8 +191,19 @@ def _workers(s: Snapshot) -> RenderableType:
     return made
 
 
+def _change(change: TtlView, alive: int) -> str:
+    if not change.is_open:
+        return f"lease_ttl is being changed to {change.to:g} s: not every live worker has acknowledged it"
+    return (
+        f"lease_ttl is being changed to {change.to:g} s: {change.workers} of {alive} live workers were started with it; until all were, "
+        f"they reckon with {min(change.before, change.to):g} s"
+    )
+
+
 def _notes(s: Snapshot) -> list[Text]:
     notes: list[str] = []
+    if s.lease_ttl_change is not None:
+        notes.append(_change(s.lease_ttl_change, sum(w.alive for w in s.workers)))
     for t in s.types:
         if t.unserved:
             notes.append(

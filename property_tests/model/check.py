@@ -57,6 +57,7 @@ def successors(c: World, state: State) -> list[Successor]:
     if state.env.limbo:
         surroundings.limbo(mv)
     surroundings.producers(mv)
+    surroundings.operator(mv)
     surroundings.accidents(mv)
     surroundings.time(mv)
     return mv.found
@@ -69,7 +70,7 @@ RANK = {
             "SIGCONT", "limbo executes", "deadline overdue", "renew refused", "claim refused", "confirm refused",
             "mine refused", "settle late", "renew reply", "confirm reply", "claim after settle", "reply", "confirm", "mine",
             "thread confirms", "renew", "retry part 2", "settle", "unstarted is released", "leave", "body ends", "body kills its worker",
-            "body starts", "stops reading the bell", "claim passes the ring on", "claim", "ring wakes", "join",
+            "body starts", "stops reading the bell", "claim passes the ring on", "claim", "ring wakes", "join", "join refused",
             "promote", "promote part 2", "promote part 1", "submit", "deadline reached", "tick",
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from property_tests.model import change
 from property_tests.model.claim import Claimed, claim
 from property_tests.model.scripts import confirm, mine, settle, unsettled
 from property_tests.model.spec import could_claim
@@ -190,7 +191,7 @@ def reply(mv: Moves, i: int, w: Worker) -> None:
         exchange=NO_EXCHANGE,
         confirm=w.confirm or other,
         mine=w.mine or (other and not b.no_mine and not b.mine_lazy),
-        deadline=c.fresh_deadline if b.claim_extends else w.deadline,
+        deadline=change.deadline(c, w) if b.claim_extends else w.deadline,
     )
     over = x.timer and not mv.server.quarantine
     if c.bell and w.bell == AWAKE and x.room > 0 and x.status == OK and room_of(c, new) > 0 and not over:

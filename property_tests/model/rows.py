@@ -43,6 +43,8 @@ U = UNLIMITED
 T2: dict[str, Any] = {"ttl": 2}
 FAIL: dict[str, Any] = {"failover": 1, "ttl": 2}
 GOES_ON: dict[str, Any] = {"limits": (U,), "keep": True, "ttl": 2}
+RAISE: dict[str, Any] = {"ttl": 2, "to": 3, "commands": 1, "jobs": (0,), "joins": 3}
+LOWER: dict[str, Any] = {**RAISE, "ttl": 3, "to": 2}
 BELL: dict[str, Any] = {"prompt": True, "bell": 1, "preloaded": 0}
 POISON: dict[str, Any] = {"prompt": True, "ttl": 2, "joins": 6}
 
@@ -144,6 +146,19 @@ CORRECT = [
     row("hint", "XGROUP DESTROY, one job", hint=True, forget=1, forgets="group", jobs=(0,), **T2),
     row("hint", "members zset deleted", hint=True, forget=1, forgets="members", **T2),
     row("hint", "two lanes, limits moved", hint=True, limits=(1, 1), jobs=(0, 1), limit_changes=1, **T2),
+    row("ttl", "raised", **RAISE),
+    row("ttl", "lowered", **LOWER),
+    row("ttl", "raised, SIGKILL", crash=1, **RAISE),
+    row("ttl", "lowered, SIGKILL", crash=1, **LOWER),
+    row("ttl", "raised, lost replies", net=1, **RAISE),
+    row("ttl", "lowered, lost replies", net=1, **LOWER),
+    row("ttl", "raised, everything lost", forget=1, **RAISE),
+    row("ttl", "lowered, everything lost", forget=1, **LOWER),
+    row("ttl", "raised, failover to a stale replica", failover=1, **RAISE),
+    row("ttl", "lowered, failover to a stale replica", failover=1, **LOWER),
+    row("ttl", "raise under way, everything lost", forget=1, under_way=True, quick=True, **{**RAISE, "commands": 0, "joins": 2}),
+    row("ttl", "lowering under way, everything lost", forget=1, under_way=True, **{**LOWER, "commands": 0, "joins": 2}),
+    row("ttl", "raised before, failover to a replica from then", failover=1, replica_ttl=2, **{**LOWER, "commands": 0}),
 ]  # fmt: skip
 
 FULL = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from property_tests.model.change import advance
 from property_tests.model.claim import find, hinted, ring
 from property_tests.model.state import (
     ACKED,
@@ -19,6 +20,7 @@ from property_tests.model.state import (
     RUNNING,
     STALE,
     SUCCEEDED,
+    Change,
     Entry,
     Held,
     Member,
@@ -103,7 +105,7 @@ def settle(
     return Settled(s, tuple(answers), bad)
 
 
-def renew(c: World, s: Server, now: int, member: int, epoch: int) -> tuple[Server, str]:
+def renew(c: World, s: Server, now: int, member: int, epoch: int, heard: Change = ()) -> tuple[Server, str]:
     """The thread's: extends the lease of a live member, and says whether it is of this epoch. Never re-adds."""
     b = c.broken
     me = find(s.members, member)
@@ -112,8 +114,10 @@ def renew(c: World, s: Server, now: int, member: int, epoch: int) -> tuple[Serve
     if epoch != now and b.epoch_extends_not:
         return s, EPOCH
     pool = me.pool if me else 0
-    members = with_member(s.members, Member(member, c.ttl, me.session if me else 0, pool))
-    return s._replace(members=members), OK if epoch == now or b.thread_extends else EPOCH
+    again = (me or Member(member, 0, 0, pool))._replace(left=s.ttl, heard=heard)
+    s = s._replace(members=with_member(s.members, again), open=s.open and heard == s.change)
+    s = advance(c, s)
+    return s, OK if epoch == now or b.thread_extends else EPOCH
 
 
 def confirm(
@@ -125,7 +129,7 @@ def confirm(
         return s, LOST, ()
     owned = {(e.id, e.n) for e in s.entries if e.owner == member}
     confirmed = tuple((x.id, x.job, x.n) for x in known if (x.id, x.n) in owned or c.broken.no_confirm)
-    return s._replace(members=with_member(s.members, me._replace(left=c.ttl))), OK, confirmed
+    return s._replace(members=with_member(s.members, me._replace(left=s.ttl))), OK, confirmed
 
 
 def mine(
@@ -146,7 +150,7 @@ def mine(
 
 
 def join(
-    c: World, s: Server, member: int, pool: int, old: tuple[int, ...], keep: tuple[Held, ...]
+    c: World, s: Server, me: Member, old: tuple[int, ...], keep: tuple[Held, ...]
 ) -> tuple[Server, Keys]:
     """A new member. What the old ids still own and ``keep`` names (entry and n) moves to it; their rest is handed back."""
     b = c.broken
@@ -161,15 +165,16 @@ def join(
         owned = e.owner in old or (b.keep_no_owner and e.owner not in (BACKLOG, HANDED_BACK))
         if named and owned and not refused:
             kept.append((named.id, named.n))
-            entries.append(e._replace(owner=member))
+            entries.append(e._replace(owner=me.id))
         else:
             entries.append(e)
             if e.owner in old:
                 back.append(e)
-    members = tuple(sorted([x for x in s.members if x.id not in old] + [Member(member, c.ttl, 0, pool)]))
+    me = me._replace(left=s.ttl, heard=s.change)
+    members = tuple(sorted([x for x in s.members if x.id not in old] + [me]))
     hungry = tuple(x for x in s.hungry if x.member not in old)
-    s = s._replace(entries=tuple(entries), members=members, hungry=hungry)
-    return (hand_back(c, s, back, "join", pool) if back else s), tuple(kept)
+    s = advance(c, s._replace(entries=tuple(entries), members=members, hungry=hungry))
+    return (hand_back(c, s, back, "join", me.pool) if back else s), tuple(kept)
 
 
 def leave(c: World, s: Server, member: int, pool: int) -> Server:
@@ -223,7 +228,8 @@ def expire(c: World, s: Server, ticks: int, kept_alive: set[int]) -> Server:
             for x in hungry
             if x.left > step and (x.member in alive or c.broken.hungry_forever)
         )
-    s = s._replace(members=members, quarantine=max(0, s.quarantine - ticks), hungry=hungry)
+    since = min(max(c.ttl, c.to), s.since + ticks) if c.to else 0
+    s = s._replace(members=members, quarantine=max(0, s.quarantine - ticks), hungry=hungry, since=since)
     return hinted(c, s, "expiry", lanes_of(c, [e for e in s.entries if e.owner in gone])) if gone else s
 
 

@@ -37,11 +37,19 @@ class Entry(NamedTuple):
     crashes: int
 
 
+Change = tuple[int, ...]
+"""Of the lease TTL: (from, to, nonce); empty: none is under way."""
+
+
 class Member(NamedTuple):
     id: int
     left: int
     session: int
     pool: int
+    ttl: int = 0
+    """What its worker was configured with; 0 where no world changes it."""
+    heard: Change = ()
+    """The change that its last renewal said it heeds."""
 
 
 class Mark(NamedTuple):
@@ -69,6 +77,13 @@ class Server(NamedTuple):
     """Unread rings per pool."""
     ready: int
     """Hint: lanes that may have something to read or adopt."""
+    ttl: int = 0
+    """Expiry and quarantine; 0: the clock is lost."""
+    change: Change = ()
+    open: bool = False
+    """Every live member heeds the change."""
+    since: int = 0
+    """Ticks since the epoch began, where TTLs change."""
 
 
 class Held(NamedTuple):
@@ -88,6 +103,7 @@ class Renewal(NamedTuple):
     epoch: int
     """Only where the thread confirms (W7, W8): the server's; else 0."""
     confirmed: tuple[tuple[int, int, int], ...]
+    change: Change = ()
 
 
 class Exchange(NamedTuple):
@@ -126,6 +142,10 @@ class Worker(NamedTuple):
     bell: int
     old: tuple[int, ...]
     """Former member ids under which the server may hold entries of this worker, the last that was answered first."""
+    ttl: int = 0
+    """What this process was configured with; 0: not started, or no world changes it."""
+    change: Change = ()
+    """What it was told of, and heeds."""
 
 
 class Limbo(NamedTuple):
@@ -137,6 +157,7 @@ class Limbo(NamedTuple):
     epoch: int
     room: int
     items: tuple[Held, ...]
+    change: Change = ()
 
 
 class Budget(NamedTuple):
@@ -150,6 +171,7 @@ class Budget(NamedTuple):
     release: int
     jump: int
     forget: int
+    commands: int = 0
 
 
 class Env(NamedTuple):
@@ -168,6 +190,10 @@ class Env(NamedTuple):
     """Jobs of unlimited lanes that were ever taken from a member whose lease had ended."""
     withheld: int
     """Ticks + 1 since work that could run is withheld for hungry members; 0: none is."""
+    may: tuple[int, ...] = ()
+    """TTLs with which the operator may start a process."""
+    nonce: int = 0
+    """Of the last change."""
 
 
 class State(NamedTuple):
@@ -195,13 +221,30 @@ def initial(c: World) -> State:
     entries = tuple(Entry(j + 1, j, BACKLOG, 0, 0) for j in range(pre))
     bits = (1 << len(c.limits)) - 1 if c.hint else 0
     server = Server(
-        entries, 0, (1 << pre) - 1, (0,) * n, 0, (), 0, pre, c.limits, (), (0,) * len(c.bells), bits
+        entries, 0, (1 << pre) - 1, (0,) * n, 0, (), 0, pre, c.limits, (), (0,) * len(c.bells), bits, c.ttl
     )
     budget = Budget(
-        c.crash, c.net, c.pause, c.failover, c.joins, c.limit_changes, c.leave, c.release, c.jump, c.forget
+        c.crash,
+        c.net,
+        c.pause,
+        c.failover,
+        c.joins,
+        c.limit_changes,
+        c.leave,
+        c.release,
+        c.jump,
+        c.forget,
+        c.commands,
     )
     retries = (1 << n) - 1 if c.retry else 0
-    env = Env(0, (), (), budget, 0, c.limits, retries, 0, 0)
+    env = Env(0, (), (), budget, 0, c.limits, retries, 0, 0, (c.ttl,) if c.to else ())
+    if c.under_way:
+        way = (c.ttl, c.to, 1)
+        before = Member(len(c.workers) + 1, max(way[:2]), 0, 0, c.ttl, way)
+        server = server._replace(ttl=max(way[:2]), change=way, open=True, members=(before,))
+        env = env._replace(may=(c.ttl, c.to), nonce=1)
+    if c.replica_ttl:
+        env = env._replace(replica=server._replace(ttl=c.replica_ttl))
     return State(server, tuple(sorted(absent(pool) for pool in c.workers)), env)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from property_tests.model.change import command
 from property_tests.model.claim import claim, claimable, hinted
 from property_tests.model.scripts import add, expire, mine, renew, set_limit, settle
 from property_tests.model.state import (
@@ -43,7 +44,7 @@ def limbo(mv: Moves) -> None:
         elif z.kind == "settle":
             server, said, bad = settle(c, mv.server, env.epoch, z.member, z.items, False, pool)
         elif z.kind == "renew":
-            server, said = renew(c, mv.server, env.epoch, z.member, z.epoch)
+            server, said = renew(c, mv.server, env.epoch, z.member, z.epoch, z.change)
         else:
             known = tuple((x.id, x.n) for x in z.items)
             server, said, _ = mine(c, mv.server, z.member, z.session, known)
@@ -73,6 +74,23 @@ def producers(mv: Moves) -> None:
                     mv.add(label, server=set_limit(c, s, lane, value), env=anew)
 
 
+def operator(mv: Moves) -> None:
+    """``flowq limits --lease-ttl``, there and back."""
+    c, env = mv.c, mv.env
+    for to in (c.ttl, c.to) if c.to and env.budget.commands else ():
+        server = command(c, mv.server, to, env.nonce + 1)
+        if server:
+            after = mv.spend("commands")._replace(nonce=env.nonce + 1)
+            mv.add(("lease TTL ->", to, server.change), server=server, env=after)
+
+
+def silence(c: World, s: Server) -> int:
+    """Quarantine in ticks."""
+    if c.broken.no_quarantine:
+        return 0
+    return s.ttl if c.quarantine < 0 else c.quarantine
+
+
 def twin_waits(c: World, s: Server, job: int) -> bool:
     """A job with a lower number, of the same lane and kind, is not submitted either: they are interchangeable."""
     alike = (j for j in range(job) if c.jobs[j] == c.jobs[job] and (j in c.poison) == (job in c.poison))
@@ -92,7 +110,6 @@ def reconnected(c: World, w: Worker) -> Worker:
 def accidents(mv: Moves) -> None:
     """Failover to a stale replica, restarts, and the ways in which a server forgets."""
     c, s, env = mv.c, mv.server, mv.env
-    silence = 0 if c.broken.no_quarantine else c.silence
     if env.budget.failover:
         if not env.replica:
             mv.add(("replica is cut here",), env=env._replace(replica=s))
@@ -101,7 +118,8 @@ def accidents(mv: Moves) -> None:
         after = mv.spend("failover")._replace(epoch=env.epoch + 1, replica=(), limbo=())
         label = ("FAILOVER to the stale replica",) if env.replica else ("server restarts, nothing lost",)
         workers = tuple(sorted(reconnected(c, w) for w in mv.workers))
-        mv.found.append((label, State(new._replace(quarantine=silence, last_id=last), workers, after), None))
+        server = new._replace(quarantine=silence(c, new), last_id=last, since=0)
+        mv.found.append((label, State(server, workers, after), None))
     if env.budget.forget:
         forget(mv)
     if env.budget.jump:
@@ -112,7 +130,7 @@ def forget(mv: Moves) -> None:
     c, s, env = mv.c, mv.server, mv.env
     after = mv.spend("forget")
     epoch = env.epoch + (not c.broken.virgin)
-    quarantine = s.quarantine if c.broken.virgin else c.silence
+    quarantine = s.quarantine if c.broken.virgin else silence(c, s)
     everywhere = (1 << len(c.limits)) - 1
     if c.forgets == "members":  # the sentinel in it tells; with `virgin` there is none
         server = hinted(c, s._replace(members=(), quarantine=quarantine), "forgot", everywhere)
@@ -123,8 +141,10 @@ def forget(mv: Moves) -> None:
         mv.add(("XGROUP DESTROY",), server=server, env=after._replace(epoch=epoch))
     else:
         n = len(c.jobs)
-        quarantine = 0 if c.broken.virgin else c.silence
+        # where TTLs change, the quarantine is the first comer's to begin: it alone says how long
+        quarantine = 0 if c.broken.virgin or c.to else silence(c, s)
         empty = Server((), 0, 0, (0,) * n, 0, (), quarantine, 0, c.limits, (), (0,) * len(c.bells), 0)
+        empty = empty._replace(ttl=0 if c.to else c.ttl)
         after = after._replace(epoch=env.epoch + 1, replica=(), limbo=())
         workers = tuple(sorted(reconnected(c, w) for w in mv.workers))
         mv.found.append((("FLUSHALL, or a restart without persistence",), State(empty, workers, after), None))
@@ -156,7 +176,7 @@ def time(mv: Moves) -> None:
 
 def ager(c: World, woken: bool, known: set[int], renewed: set[int]) -> Callable[[Worker], Worker]:
     """What a tick does to a worker. Old ids that mean nothing to any server are forgotten: one state instead of many."""
-    cap = c.ttl + 1
+    cap = max(c.ttl, c.to) + 1
 
     def age(w: Worker) -> Worker:
         if w.status not in MEMBER:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from property_tests.model import change
+from property_tests.model.change import deployed
 from property_tests.model.claim import Claimed
 from property_tests.model.scripts import confirm, join, leave, renew, running, settle, unsettled
 from property_tests.model.state import (
@@ -26,6 +28,7 @@ from property_tests.model.state import (
     Held,
     Label,
     Limbo,
+    Member,
     Renewal,
     Server,
     State,
@@ -63,6 +66,8 @@ class Moves:
             workers = tuple(sorted((*workers[:i], worker, *workers[i + 1 :])))
         server = server or self.server
         env = env or self.env
+        if self.c.to:
+            env = env._replace(may=deployed(self.server, server, env.may))
         if self.c.limit_changes:
             used, run = tokens(self.c, server), bodies(self.c, workers)
             owed = zip(server.limits, env.owed, used, run, strict=True)
@@ -130,7 +135,7 @@ def goes_on(c: World, x: Held) -> bool:
 def retired(c: World, w: Worker) -> Worker:
     """Bodies are cancelled, but those of unlimited lanes that may go on; what had ended may still be told (R9)."""
     kept = tuple(x for x in w.held if x.phase in ENDED or (x.phase == RUNNING and goes_on(c, x)))
-    gone = absent(w.pool, OUT, kept, (w.member,))
+    gone = absent(w.pool, OUT, kept, (w.member,))._replace(ttl=w.ttl, change=w.change)
     late = c.broken.late_start and w.exchange.stage == ANSWERED
     return gone._replace(exchange=w.exchange) if late else gone
 
@@ -162,10 +167,26 @@ def tell_late(mv: Moves, i: int, w: Worker) -> None:
 
 
 def rejoin(mv: Moves, i: int, w: Worker) -> None:
+    """A process that was a member keeps what it was configured with; a new one has what the operator starts by now."""
+    may = (mv.c.ttl,) if not mv.c.to else (w.ttl,) if w.ttl else mv.env.may
+    for ttl in may:
+        admission = change.admit(mv.c, mv.server, w, ttl, mv.env.nonce + 1)
+        if admission.answer == change.GRANTED:
+            joined(mv, i, w, ttl, admission.server)
+        elif admission.answer == change.WAIT and w.change != admission.server.change:
+            waits = w._replace(ttl=ttl, change=admission.server.change)
+            mv.add(("join waits", ttl), i, waits, admission.server)
+        elif admission.answer == change.REFUSED and w.ttl:
+            mv.add(("join refused", ttl), i, absent(w.pool, KILLED), admission.server)
+
+
+def joined(mv: Moves, i: int, w: Worker, ttl: int, server: Server) -> None:
     c, env = mv.c, mv.env
+    if server.change[2:] == (env.nonce + 1,):
+        env = env._replace(nonce=env.nonce + 1)
     m = w.member or unused_id(mv)
     keep = tuple(x for x in w.held if goes_on(c, x))
-    server, kept = join(c, mv.server, m, w.pool, w.old, keep)
+    server, kept = join(c, server, Member(m, 0, 0, w.pool, ttl if c.to else 0), w.old, keep)
     held = tuple(sorted(x._replace(epoch=env.epoch) for x in keep if (x.id, x.n) in kept))
     bad = None
     ids = {x.id for x in held}
@@ -173,15 +194,17 @@ def rejoin(mv: Moves, i: int, w: Worker) -> None:
         x.phase == RUNNING and x.id not in ids and not env.adopted >> x.job & 1 for x in keep
     ):
         bad = "DROPPED a body that went on lost its entry, though nobody had adopted it"
-    new = Worker(
-        w.pool, UP, m, c.fresh_deadline, env.epoch, 0, False, False, held, NO_RENEWAL, w.exchange, AWAKE, ()
+    new = absent(w.pool, UP, held)._replace(
+        member=m, epoch=env.epoch, exchange=w.exchange, ttl=ttl if c.to else 0, change=server.change
     )
-    mv.add(("join", m, "keeps", kept) if keep else ("join", m), i, new, server, mv.spend("joins"), bad)
-    if keep and env.budget.net and env.budget.joins > 1:
-        after = mv.spend("joins")
+    new = new._replace(deadline=change.deadline(c, new))
+    after = env._replace(budget=env.budget._replace(joins=env.budget.joins - 1))
+    mv.add(("join", m, "keeps", kept) if keep else ("join", m), i, new, server, after, bad)
+    if (keep or c.to) and env.budget.net and env.budget.joins > 1:
         after = after._replace(budget=after.budget._replace(net=after.budget.net - 1))
         old = w.old if c.broken.join_names_first else (*w.old, m)
-        mv.add(("join of", m, "executed, its reply lost"), i, w._replace(old=old), server, after)
+        lost = w._replace(old=old, ttl=ttl if c.to else 0)
+        mv.add(("join of", m, "executed, its reply lost"), i, lost, server, after)
 
 
 def work(mv: Moves, i: int, w: Worker) -> None:
@@ -242,28 +265,30 @@ def lease(mv: Moves, i: int, w: Worker) -> None:
         server, status, ids = confirm(c, mv.server, w.member, w.held)
         sent = w._replace(renewal=Renewal(0, status, mv.env.epoch, ids))
         mv.add(("thread confirms", w.member, status, ids), i, sent, server)
-    elif w.deadline < c.fresh_deadline:
-        server, status = renew(c, mv.server, mv.env.epoch, w.member, w.epoch)
-        mv.add(("renew", w.member, status), i, w._replace(renewal=Renewal(0, status, 0, ())), server)
+    elif w.deadline < change.deadline(c, w) or change.is_unsaid(mv.server, w):
+        server, status = renew(c, mv.server, mv.env.epoch, w.member, w.epoch, w.change)
+        sent = w._replace(renewal=Renewal(0, status, 0, (), server.change))
+        mv.add(("renew", w.member, status), i, sent, server)
         if mv.env.budget.net:
-            late = Limbo("renew", w.member, w.session, w.epoch, 0, ())
+            late = Limbo("renew", w.member, w.session, w.epoch, 0, (), w.change)
             mv.add(("renew in limbo", w.member), i, w, env=mv.limbo(late))
 
 
 def renewed(mv: Moves, i: int, w: Worker) -> None:
     """The reply to a renewal, some time after it was executed."""
     c = mv.c
-    age, status, epoch, ids = w.renewal
+    age, status, epoch, ids, told = w.renewal
     done = w._replace(renewal=NO_RENEWAL)
     if status == LOST:
         mv.add(("renew refused", w.member, "retires"), i, retired(c, w))
     elif status == EPOCH:
-        mv.add(("renew reply", w.member, status), i, done._replace(confirm=True))
+        mv.add(("renew reply", w.member, status), i, change.heeded(c, done._replace(confirm=True), told))
     elif epoch:
         mv.add(("renew reply", w.member, "confirms", ids), i, in_epoch(c, done, epoch, ids, age))
     else:
-        mv.add(("renew reply", w.member, status), i, done._replace(deadline=extended(c, w, age)))
-    if age >= c.ttl - c.margin:
+        again = done._replace(deadline=extended(c, w, age))
+        mv.add(("renew reply", w.member, status), i, change.heeded(c, again, told))
+    if age >= change.trusted(c, w) - c.margin:
         mv.add(("renew reply dropped", w.member), i, done)
 
 
@@ -280,7 +305,8 @@ def in_epoch(c: World, w: Worker, epoch: int, ids: tuple[tuple[int, int, int], .
 
 def extended(c: World, w: Worker, age: int) -> int:
     """The deadline after a confirming reply to a request sent ``age`` ticks ago; a late one revives nothing."""
-    new = (c.ttl - c.margin if c.broken.from_reply else max(0, c.ttl - c.margin - age)) + c.off
+    trusted = change.trusted(c, w) - c.margin
+    new = (trusted if c.broken.from_reply else max(0, trusted - age)) + c.off
     return max(w.deadline, new) if w.deadline >= c.off or c.broken.no_watchdog else w.deadline
 
 

@@ -64,6 +64,14 @@ class Broken:
     no_quarantine: bool = False
     virgin: bool = False  # W9, W10, W11: no quarantine
     lower_kills: bool = False
+    # a change of the TTL
+    opens_at_once: bool = False  # in force before every live member has acknowledged it
+    trusts_at_once: bool = False  # a worker reckons with its own larger TTL while the change is under way
+    lease_not_cut: bool = False  # a shorter TTL is acknowledged while the lease still runs by the longer
+    completes_at_once: bool = (
+        False  # complete as soon as it is open, whatever the members were configured with
+    )
+    no_outlast: bool = False  # a worker that knows of a larger TTL does not prolong the quarantine
     # hungry, suspects, hint, bell
     hungry_forever: bool = False
     hungry_self: bool = False  # one's own mark caps oneself
@@ -94,6 +102,8 @@ class World:
     """Pool of each worker."""
     consumers: int = 1
     ttl: int = 3
+    to: int = 0
+    """The TTL to which ``commands`` may change it, and back; 0: none do."""
     margin: int = 1
     unwind: int = 0
     quarantine: int = -1
@@ -127,6 +137,11 @@ class World:
     release: int = 0
     jump: int = 0
     forget: int = 0
+    commands: int = 0
+    under_way: bool = False
+    """The change to ``to`` is open when the world begins; a member of before, whose worker was killed, holds it up."""
+    replica_ttl: int = 0
+    """There is an empty replica from before the fleet's TTL was changed from this one; 0: none."""
     forgets: Literal["everything", "members", "group"] = "everything"
     id_reuse: bool = True
     """A promoted server whose clock is behind gives a stream id out again."""
@@ -143,11 +158,3 @@ class World:
     """Pools, filled in."""
     off: int = attrs.field(init=False, default=attrs.Factory(lambda w: w.unwind + 1, takes_self=True))
     """Worker deadlines are stored plus this: ``<= off`` is passed, ``<= 1`` bodies must be out, 0 is stale."""
-    fresh_deadline: int = attrs.field(
-        init=False, default=attrs.Factory(lambda w: w.ttl - w.margin + w.off, takes_self=True)
-    )
-    silence: int = attrs.field(
-        init=False,
-        default=attrs.Factory(lambda w: w.ttl if w.quarantine < 0 else w.quarantine, takes_self=True),
-    )
-    """Quarantine in ticks."""

@@ -68,6 +68,11 @@ class Stage:
         joined = scripts.read_join(reply, member, [], round(ttl * 1000))
         return Standing(member, 0, joined.epoch, 0)
 
+    def renew(self, me: Standing, heard: str = "") -> str:
+        """Extend a lease, and say which change of the lease TTL is heeded; returns what is under way."""
+        reply = self._call(scripts.RENEW, scripts.renew(me, secrets.token_hex(8), 0, heard))
+        return scripts.read_renew(reply).change
+
     def claim(self, me: Standing, room: int = 8) -> list[Delivery]:
         reply = self._call(scripts.CLAIM, scripts.claim(me, Want(room=room, threads=room, extra={}), 0))
         return scripts.read_claim(reply, 0.0).grants

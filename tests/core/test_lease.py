@@ -109,3 +109,34 @@ def test_lost_is_final() -> None:
     held.renewed(102.5, 102.6)
     held.confirmed(102.5, 102.6)
     assert (held.deadline, held.over) == (102.0, True)
+
+
+def test_a_shorter_ttl_cuts_the_lease_before_it_is_acknowledged() -> None:
+    """What a renewal says is heeded holds for the lease that runs, and for the renewals to come."""
+    held = lease()
+    assert held.about_to_tell(100.1) == ""
+    held.heed("10000 4000 n", LeaseTimes.of(4.0), now=101.0)
+    assert held.deadline == 101.0 + 2.6
+    assert held.due == 101.25
+    assert held.about_to_tell(101.25) == "10000 4000 n"
+    held.renewed(sent_at=101.25, now=101.3)
+    assert held.deadline == 101.25 + 2.6
+    assert held.due == 101.75
+
+
+def test_a_longer_ttl_is_trusted_from_the_next_renewal_on() -> None:
+    """It was promised to none that was sent before."""
+    held = lease()
+    held.heed("", LeaseTimes.of(40.0), now=101.0)
+    assert held.deadline == 106.5
+    held.renewed(sent_at=101.25, now=101.3)
+    assert held.deadline == 101.25 + 26.0
+
+
+def test_no_race_of_the_two_threads_outlives_an_acknowledgement() -> None:
+    """The keeper may have written a deadline by the old times while the loop changed them: it is cut before the next renewal leaves."""
+    held = lease()
+    held.heed("10000 4000 n", LeaseTimes.of(4.0), now=101.0)
+    held.deadline = 107.5  # what `renewed` had worked out just before
+    assert held.about_to_tell(101.25) == "10000 4000 n"
+    assert held.deadline == 101.25 + 2.6

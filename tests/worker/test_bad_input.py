@@ -472,8 +472,8 @@ async def test_another_lease_ttl_in_the_fleet(shop: Shop) -> None:
     await shop.start(app)
     with pytest.raises(
         flowq.ConfigurationError,
-        match=r"this fleet runs with lease_ttl=1 s and this worker was given 3 s; use the fleet's value, or change it while no worker "
-        "is running",
+        match=r"this fleet runs with lease_ttl=1 s and this worker was given 3 s; give it the fleet's value, or change the fleet's "
+        "first: `flowq limits --lease-ttl 3`",
     ):
         await flowq.run(with_add(shop, lease_ttl=3.0))
     async with app:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from flowq._errors import ConfigurationError
 from flowq._model import (
     Confirmed,
     Delivery,
@@ -19,6 +18,7 @@ from flowq._model import (
     Status,
     Survey,
 )
+from flowq.backends.memory.lease_ttl import admit, advance
 from flowq.backends.memory.rows import Lane, Member, Pool, entry_order
 from flowq.backends.memory.state import State
 from flowq.backends.protocol import MemberFacts, Standing
@@ -61,21 +61,18 @@ def join(
     ttl_ms: int,
     old: str | None,
     keep: Sequence[Delivery],
+    heard: str,
 ) -> Joined:
     """Become a member under the fresh id ``name``; what ``old`` owned is kept by this member, or handed back uncounted."""
-    if ttl_ms != state.ttl_ms:
-        if any(not member.expired and member.name != old for member in state.members.values()):
-            raise ConfigurationError(
-                f"this worker wants a lease of {ttl_ms / 1000} s, but the live fleet runs with {state.ttl_ms / 1000} s: "
-                f"give it lease_ttl={state.ttl_ms / 1000}, or stop the fleet before changing it"
-            )
-        state.ttl_ms = ttl_ms
+    admit(state, ttl_ms, heard, old, nonce=name)
     pool = _pool(state, lanes)
     pool.members.add(name)
-    state.members[name] = Member(name, pool.name, state.clock.lease + ttl_ms, facts)
+    state.members[name] = Member(
+        name, pool.name, state.clock.lease + state.ttl_ms, facts, ttl_ms, state.change
+    )
     refresh(state, pool.lanes)
     kept = _take_over(state, name, old, keep) if old is not None else []
-    return Joined(name, state.epoch, kept, state.quarantine_ms / 1000)
+    return Joined(name, state.epoch, kept, state.quarantine_ms / 1000, state.change)
 
 
 def _take_over(state: State, name: str, old: str, keep: Sequence[Delivery]) -> list[int]:
@@ -99,16 +96,19 @@ def owns(lane: Lane, delivery: Delivery, member: str) -> bool:
     return pending is not None and pending.owner == member and pending.n == delivery.n
 
 
-def renew(state: State, me: Standing, running: int) -> Renewed:
+def renew(state: State, me: Standing, running: int, heard: str) -> Renewed:
     """Extend the lease of a live member that knows the epoch; never revives one that is not."""
     status = standing(state, me)
+    if status is not Status.LOST:
+        state.members[me.member].heard = heard
+        advance(state)
     if status in (Status.OK, Status.STALE):  # the keeper's thread may still know the session before
         member = state.members[me.member]
         member.expiry = state.clock.lease + state.ttl_ms
         member.running = running
         state.fence = max(state.fence, me.fence)
         status = Status.OK
-    return Renewed(status, cancels(state))
+    return Renewed(status, cancels(state), "" if status is Status.LOST else state.change)
 
 
 def confirm(state: State, me: Standing, known: Sequence[Delivery]) -> Confirmed:
@@ -276,4 +276,5 @@ def _look_at(state: State, name: str) -> LaneSurvey:
 def forget(state: State, epoch: str) -> None:
     """The server cannot know what ran: a new epoch, and for one TTL limited lanes start nothing. Rule 1."""
     state.epoch = epoch
+    state.epoch_began = state.clock.lease
     state.quarantine_end = state.clock.lease + state.ttl_ms

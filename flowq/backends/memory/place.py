@@ -28,6 +28,7 @@ from flowq._model import (
     Settled,
     Submission,
     Survey,
+    TtlChange,
     Want,
 )
 from flowq.backends.memory.bell import Wake, call_in_loop
@@ -108,8 +109,8 @@ class MemoryRenewer:
 
     _link: _Link
 
-    def renew(self, me: Standing, running: int) -> Renewed:
-        return self._link.reach_nowait().renew(me, running)
+    def renew(self, me: Standing, running: int, heard: str = "") -> Renewed:
+        return self._link.reach_nowait().renew(me, running, heard)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -128,8 +129,9 @@ class MemoryFleet:
         ttl: float,
         old: str | None = None,
         keep: Sequence[Delivery] = (),
+        heard: str = "",
     ) -> Joined:
-        return (await self._link.reach()).join(facts, lanes, ttl=ttl, old=old, keep=keep)
+        return (await self._link.reach()).join(facts, lanes, ttl=ttl, old=old, keep=keep, heard=heard)
 
     async def confirm(self, me: Standing, known: Sequence[Delivery]) -> Confirmed:
         return (await self._link.reach()).confirm(me, known)
@@ -145,6 +147,9 @@ class MemoryFleet:
 
     async def pause(self, lane: str, paused: bool) -> None:
         (await self._link.reach()).pause(lane, paused)
+
+    async def change_ttl(self, ttl: float) -> TtlChange:
+        return (await self._link.reach()).change_ttl(ttl)
 
     def on_control(self, callback: Callable[[], None]) -> None:
         call = call_in_loop()

@@ -89,6 +89,10 @@ class Member:
     expiry: int
     """Logical ms."""
     facts: MemberFacts
+    ttl_ms: int
+    """What its worker was started with."""
+    heard: str = ""
+    """The change of the lease TTL that it heeds."""
     session: int = 0
     expired: bool = False
     """It stays as long as it owns something, so that its entries are known for a dead member's."""

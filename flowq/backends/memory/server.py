@@ -25,9 +25,10 @@ from flowq._model import (
     Settled,
     Submission,
     Survey,
+    TtlChange,
     Want,
 )
-from flowq.backends.memory import audit, claim, fleet, jobs, settle, submit
+from flowq.backends.memory import audit, claim, fleet, jobs, lease_ttl, settle, submit
 from flowq.backends.memory.bell import Bell, Wake
 from flowq.backends.memory.clock import unix_clock
 from flowq.backends.memory.rows import DeadLetter, Effects
@@ -153,14 +154,21 @@ class MemoryServer:
         ttl: float,
         old: str | None = None,
         keep: Sequence[Delivery] = (),
+        heard: str = "",
     ) -> Joined:
         with self._call() as state:
             ttl_ms = round(ttl * 1000)
-            return fleet.join(state, self._nonce(), facts, lanes, ttl_ms=ttl_ms, old=old, keep=keep)
+            return fleet.join(
+                state, self._nonce(), facts, lanes, ttl_ms=ttl_ms, old=old, keep=keep, heard=heard
+            )
 
-    def renew(self, me: Standing, running: int) -> Renewed:
+    def renew(self, me: Standing, running: int, heard: str = "") -> Renewed:
         with self._call() as state:
-            return fleet.renew(state, me, running)
+            return fleet.renew(state, me, running, heard)
+
+    def change_ttl(self, ttl: float) -> TtlChange:
+        with self._call() as state:
+            return lease_ttl.change_ttl(state, round(ttl * 1000), self._nonce())
 
     def confirm(self, me: Standing, known: Sequence[Delivery]) -> Confirmed:
         with self._call() as state:

@@ -31,6 +31,15 @@ class State:
     epoch: str
     clock: Clock = attrs.Factory(Clock)
     ttl_ms: int = DEFAULT_TTL_MS
+    """Of expiry, quarantine and clock; while it is being changed the larger one."""
+    founded: bool = False
+    """Somebody has joined, so ``ttl_ms`` is known."""
+    change: str = ""
+    """Of the TTL, under way: ``<from ms> <to ms> <nonce>``."""
+    change_open: bool = False
+    """Every live member heeds it."""
+    epoch_began: int | None = None
+    """Logical ms; None: the server was new and ours."""
     quarantine_end: int = 0
     """Logical ms."""
     fence: int = 0

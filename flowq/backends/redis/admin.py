@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from flowq._codec import encode_record
 from flowq._errors import UnknownTask
-from flowq._model import CancelAnswer, Record
-from flowq.backends.redis import audit, letters, lookup, purging, scripts, snapshot
+from flowq._model import CancelAnswer, Record, TtlChange
+from flowq.backends.redis import audit, lease_ttl, letters, lookup, purging, scripts, snapshot
 from flowq.backends.redis.fitness import Finding
 from flowq.backends.redis.keys import Keys, app_prefix
 from flowq.backends.redis.letters import Head, Replayed
@@ -103,6 +103,15 @@ class Admin:
             UnknownTask: no such lane was ever served or submitted to.
         """
         return self._control(lane, "pause" if paused else "resume", 0)
+
+    def change_ttl(self, ttl: float) -> TtlChange:
+        """Begin to change the lease TTL (seconds) of the running fleet, take a change back, or see how far it is (``Fleet.change_ttl``).
+
+        Raises:
+            ConfigurationError: another change is under way, or no worker has ever joined.
+        """
+        args = lease_ttl.arguments(ttl)
+        return lease_ttl.read_reply(scripts.LEASE_TTL.call_sync(self._client, self._clock, args), ttl)
 
     def _control(self, lane: str, what: str, value: int) -> int | None:
         self._check_known(lane)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
-from flowq.backends.redis import scripts, surveying
+from flowq._errors import ConfigurationError
+from flowq.backends.redis import lease_ttl, scripts, surveying
 
 if TYPE_CHECKING:
-    from flowq._model import Confirmed, Delivery, Joined, LanePolicy, Renewed, Survey
+    from flowq._model import Confirmed, Delivery, Joined, LanePolicy, Renewed, Survey, TtlChange
     from flowq.backends.protocol import MemberFacts, Renewer, Standing
     from flowq.backends.redis.channel import Channel
     from flowq.backends.redis.keys import Keys
@@ -57,6 +58,7 @@ class RedisFleet:
         ttl: float,
         old: str | None = None,
         keep: Sequence[Delivery] = (),
+        heard: str = "",
     ) -> Joined:
         # a fresh id per call: if the reply is lost, that member is nobody and expires
         member = secrets.token_hex(8)
@@ -75,9 +77,14 @@ class RedisFleet:
             facts=msgspec.json.encode(attrs.asdict(facts)),
             lanes=lanes,
             keep=keep,
+            heard=heard,
         )
         reply = await self._channel.evalsha(scripts.JOIN, self._clock, args)
-        joined = scripts.read_join(reply, member, keep, ttl_ms)
+        try:
+            joined = scripts.read_join(reply, member, keep, ttl_ms)
+        except ConfigurationError:
+            self._unheard.remove(member)  # refused: it is nobody
+            raise
         # from here on the server can have forgotten
         self._created_empty = False
         self._unheard.clear()
@@ -103,6 +110,10 @@ class RedisFleet:
     async def pause(self, lane: str, paused: bool) -> None:
         await self._channel.evalsha(scripts.CONTROL, self._clock, [lane, "pause" if paused else "resume", 0])
 
+    async def change_ttl(self, ttl: float) -> TtlChange:
+        reply = await self._channel.evalsha(scripts.LEASE_TTL, self._clock, lease_ttl.arguments(ttl))
+        return lease_ttl.read_reply(reply, ttl)
+
     def on_control(self, callback: Callable[[], None]) -> None:
         self._listener.subscribe(self._keys.control, lambda _: callback())
 
@@ -123,8 +134,8 @@ class RedisRenewer:
         self._client = address.sync_client(socket_timeout=1.0, socket_connect_timeout=1.0)
         self._clock = [keys.clock]
 
-    def renew(self, me: Standing, running: int) -> Renewed:
-        args = scripts.renew(me, secrets.token_hex(8), running)
+    def renew(self, me: Standing, running: int, heard: str = "") -> Renewed:
+        args = scripts.renew(me, secrets.token_hex(8), running, heard)
         return scripts.read_renew(scripts.RENEW.call_sync(self._client, self._clock, args))
 
     def close(self) -> None:

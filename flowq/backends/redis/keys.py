@@ -32,7 +32,7 @@ class Keys:
 
     @property
     def clock(self) -> str:
-        """hash: the clocks, epoch, identity, lease TTL, layout. The one key that scripts are given."""
+        """hash: the clocks, epoch, identity, lease TTL and a change of it, layout. The one key that scripts are given."""
         return self.prefix + "clock"
 
     @property
@@ -46,7 +46,7 @@ class Keys:
         return self.prefix + "expired"
 
     def member(self, member: str) -> str:
-        """hash: session, pool, facts, running, suspect, owes."""
+        """hash: session, pool, facts, running, suspect, owes, and of the lease TTL what it was started with and has heard."""
         return f"{self.prefix}member:{member}"
 
     def stream(self, lane: str) -> str:

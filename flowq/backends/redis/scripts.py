@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from flowq._errors import ConfigurationError, IncompatibleLayout
+from flowq._errors import IncompatibleLayout
 from flowq._model import (
     Again,
     Cancelled,
@@ -36,6 +36,7 @@ from flowq._model import (
 from flowq.backends.protocol import Standing
 from flowq.backends.redis.keys import LAYOUT
 from flowq.backends.redis.script import Script, load_text
+from flowq.backends.ttl import other_ttl
 
 Arg = bytes | str | int
 Args = list[Arg]
@@ -53,8 +54,8 @@ def _load(name: str, *args: str) -> Script:
 
 
 HELLO = _load("hello", "nonce")
-JOIN = _load("join", "m", "nonce", "ttl", "layout", "virgin_ok", "old", "pool", "facts", "nlanes")
-RENEW = _load("renew", "m", "epoch", "nonce", "running")
+JOIN = _load("join", "m", "nonce", "ttl", "layout", "virgin_ok", "old", "pool", "facts", "nlanes", "heard")
+RENEW = _load("renew", "m", "epoch", "nonce", "running", "heard")
 CONFIRM = _load("confirm", "m", "nonce")
 MINE = _load("mine", "m", "session")
 LEAVE = _load("leave", "m")
@@ -68,6 +69,7 @@ UNWAIT = _load("unwait", "id", "channel")
 CANCEL = _load("cancel", "id", "reason", "record", "ttl")
 CONTROL = _load("control", "lane", "what", "value")
 SURVEY = _load("survey", "m", "most")
+LEASE_TTL = _load("lease_ttl", "wanted", "nonce")
 
 ALL = (
     HELLO,
@@ -86,6 +88,7 @@ ALL = (
     CANCEL,
     CONTROL,
     SURVEY,
+    LEASE_TTL,
 )
 
 
@@ -114,21 +117,19 @@ def join(
     facts: bytes,
     lanes: Mapping[str, LanePolicy],
     keep: Sequence[Delivery],
+    heard: str = "",
 ) -> Args:
-    args: Args = [member, nonce, ttl_ms, LAYOUT, int(virgin_ok), old, pool, facts, len(lanes)]
+    args: Args = [member, nonce, ttl_ms, LAYOUT, int(virgin_ok), old, pool, facts, len(lanes), heard]
     for lane, policy in lanes.items():
         args += (lane, policy_text(policy))
     return args + _triples(keep)
 
 
 def read_join(reply: list[Any], member: str, keep: Sequence[Delivery], ttl_ms: int) -> Joined:
-    """The membership. Raises ConfigurationError or IncompatibleLayout if the fleet refuses."""
+    """The membership. Raises ConfigurationError, TtlNotYet or IncompatibleLayout if the fleet refuses."""
     what = reply[0]
-    if what == b"TTL":
-        raise ConfigurationError(
-            f"this fleet runs with lease_ttl={int(reply[1]) / 1000:g} s and this worker was given {ttl_ms / 1000:g} s; "
-            f"use the fleet's value, or change it while no worker is running"
-        )
+    if what in (b"TTL", b"WAIT"):
+        raise other_ttl(int(reply[1]) / 1000, _text(reply[2]), ttl_ms / 1000, wait=what == b"WAIT")
     if what == b"LAYOUT":
         raise incompatible(_text(reply[1]))
     return Joined(
@@ -136,6 +137,7 @@ def read_join(reply: list[Any], member: str, keep: Sequence[Delivery], ttl_ms: i
         epoch=_text(reply[1]),
         kept=[keep[int(i)].fence for i in reply[3]],
         quarantine=int(reply[2]) / 1000,
+        change=_text(reply[4]),
     )
 
 
@@ -160,13 +162,14 @@ def incompatible(layout: str) -> IncompatibleLayout:
     )
 
 
-def renew(me: Standing, nonce: str, running: int) -> Args:
-    return [me.member, me.epoch, nonce, running]
+def renew(me: Standing, nonce: str, running: int, heard: str = "") -> Args:
+    return [me.member, me.epoch, nonce, running, heard]
 
 
 def read_renew(reply: list[Any]) -> Renewed:
-    cancels = reply[1] if len(reply) > 1 else []
-    return Renewed(status=Status(_text(reply[0])), cancels=read_cancels(cancels))
+    if len(reply) == 1:
+        return Renewed(status=Status(_text(reply[0])), cancels=[])
+    return Renewed(status=Status(_text(reply[0])), cancels=read_cancels(reply[1]), change=_text(reply[2]))
 
 
 def read_cancels(flat: Sequence[Any]) -> list[tuple[str, str, str]]:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from flowq._model import ttl_change
 from flowq.backends.redis.facts import Facts, read_facts
 from flowq.backends.redis.keys import Keys
 from flowq.backends.redis.lanes import read_lanes
 from flowq.backends.redis.reader import pairs, read_many
-from flowq.backends.redis.views import Snapshot, WorkerView
+from flowq.backends.redis.views import Snapshot, TtlView, WorkerView
 
 if TYPE_CHECKING:
     import redis
@@ -39,6 +40,7 @@ def take(client: redis.Redis, keys: Keys, name: str, namespace: str | None, wher
         at=now.time / 1000,
         layout=now.fields.get("schema", ""),
         lease_ttl=now.ttl / 1000 if now.ttl else None,
+        lease_ttl_change=_change(now.fields, workers),
         quarantine=max(0, now.quarantine_end - now.lease) / 1000,
         letters=facts.letters,
         cancelling=facts.cancelling,
@@ -46,6 +48,14 @@ def take(client: redis.Redis, keys: Keys, name: str, namespace: str | None, wher
         workers=tuple(sorted(workers, key=lambda w: (w.host, w.pid))),
         server=facts.server,
     )
+
+
+def _change(clock: Mapping[str, str], workers: list[WorkerView]) -> TtlView | None:
+    both = ttl_change(clock.get("change", ""))
+    if both is None:
+        return None
+    having = sum(w.alive and w.lease_ttl == both[1] for w in workers)
+    return TtlView(before=both[0], to=both[1], is_open="open" in clock, workers=having)
 
 
 def _worker(member: str, row: Mapping[str, str], running: int, facts: Facts) -> WorkerView:
@@ -67,5 +77,6 @@ def _worker(member: str, row: Mapping[str, str], running: int, facts: Facts) -> 
         age=max(0, facts.now.time - int(row.get("started", facts.now.time))) / 1000,
         running=running,
         lanes=tuple(sorted(facts.pools.get(pool, ()))),
+        lease_ttl=int(row["ttl"]) / 1000 if "ttl" in row else None,
         suspect=row.get("suspect"),
     )

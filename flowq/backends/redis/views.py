@@ -128,6 +128,8 @@ class WorkerView:
     running: int
     """Jobs in its hands, by the pending lists."""
     lanes: tuple[str, ...]
+    lease_ttl: float | None
+    """Seconds, that it was started with."""
     suspect: str | None
     """It holds a job that has nearly used up its crashes: ``lane|entry``."""
 
@@ -135,6 +137,22 @@ class WorkerView:
     def alive(self) -> bool:
         """Its lease has not ended."""
         return self.lease_left > 0
+
+
+@attrs.frozen
+class TtlView:
+    """A change of the lease TTL that is under way. Until it is complete, expiry follows the larger value, and every worker's own
+    deadline the smaller one.
+    """
+
+    before: float
+    """Seconds."""
+    to: float
+    """Seconds."""
+    is_open: bool
+    """Every live worker has acknowledged it: workers with either value may join."""
+    workers: int
+    """Live ones that were started with the new value."""
 
 
 @attrs.frozen
@@ -147,7 +165,8 @@ class Snapshot:
     """Unix seconds, by the server's clock."""
     layout: str
     lease_ttl: float | None
-    """Seconds; None: no worker has ever joined."""
+    """Seconds, as the server reckons; None: no worker has ever joined."""
+    lease_ttl_change: TtlView | None
     quarantine: float
     """Seconds for which limited types start nothing because the server had forgotten; 0: none."""
     letters: int

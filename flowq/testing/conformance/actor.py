@@ -21,6 +21,7 @@ class Actor:
         self.epoch = joined.epoch
         self.session = 1
         self.fence = 0
+        self.heard = joined.change
         self.alive = True
         """The stage renews its lease while time passes."""
         self._renewer = backend.fleet.renewer()
@@ -77,7 +78,12 @@ class Actor:
         return claimed
 
     def renew(self) -> Renewed:
-        return self._renewer.renew(self.me, 0)
+        return self._renewer.renew(self.me, 0, self.heard)
+
+    def heed(self) -> None:
+        """Hear what becomes of the lease TTL, act on it (its deadline is the check's own business), and tell so."""
+        self.heard = self.renew().change
+        self.renew()
 
     async def confirm(self, *known: Delivery) -> Confirmed:
         """Confirm, and go on in the epoch that the server named, as do the confirmed deliveries."""

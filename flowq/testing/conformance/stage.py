@@ -117,13 +117,19 @@ class Stage:
         old: Actor | None = None,
         keep: Sequence[Delivery] = (),
         ttl: float | None = None,
+        heard: str = "",
     ) -> Actor:
         backend = backend or self.backend
         facts = MemberFacts(host="stage", pid=1, version="0", concurrency=MANY, backend="none")
         if old is not None:
             old.alive = False
         joined = await backend.fleet.join(
-            facts, lanes, ttl=ttl or self.ttl, old=None if old is None else old.member, keep=keep
+            facts,
+            lanes,
+            ttl=ttl or self.ttl,
+            old=None if old is None else old.member,
+            keep=keep,
+            heard=heard,
         )
         actor = Actor(backend, joined)
         self.actors.append(actor)

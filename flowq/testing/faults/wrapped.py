@@ -22,6 +22,7 @@ from flowq._model import (
     Settled,
     Submission,
     Survey,
+    TtlChange,
     Want,
 )
 from flowq.backends.memory.clock import loop_clock
@@ -66,8 +67,8 @@ class _Renewer:
     _inner: Renewer
     _line: Line
 
-    def renew(self, me: Standing, running: int) -> Renewed:
-        return self._line.call_sync(lambda: self._inner.renew(me, running))
+    def renew(self, me: Standing, running: int, heard: str = "") -> Renewed:
+        return self._line.call_sync(lambda: self._inner.renew(me, running, heard))
 
     def close(self) -> None:
         self._inner.close()
@@ -86,9 +87,10 @@ class _Fleet:
         ttl: float,
         old: str | None = None,
         keep: Sequence[Delivery] = (),
+        heard: str = "",
     ) -> Joined:
         return await self._line.call(
-            "join", lambda: self._inner.join(facts, lanes, ttl=ttl, old=old, keep=keep)
+            "join", lambda: self._inner.join(facts, lanes, ttl=ttl, old=old, keep=keep, heard=heard)
         )
 
     async def confirm(self, me: Standing, known: Sequence[Delivery]) -> Confirmed:
@@ -105,6 +107,9 @@ class _Fleet:
 
     async def pause(self, lane: str, paused: bool) -> None:
         await self._line.call("pause", lambda: self._inner.pause(lane, paused))
+
+    async def change_ttl(self, ttl: float) -> TtlChange:
+        return await self._line.call("change_ttl", lambda: self._inner.change_ttl(ttl))
 
     def on_control(self, callback: Callable[[], None]) -> None:
         def hint() -> None:

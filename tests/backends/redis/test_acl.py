@@ -200,7 +200,8 @@ def test_the_operators_commands(acl_server: Server) -> None:
     job_id = anyio.run(prepare)
     for words in (
         *("status", "apps", "ls plain", f"show {job_id}", f"why {job_id}", "dead ls", "dead replay --all"),
-        *("limits", "limits set plain 5", "limits reset plain", "pause plain", "resume plain", f"cancel {job_id}", "purge plain --yes", "doctor"),
+        *("limits", "limits --lease-ttl 3", "limits set plain 5", "limits reset plain", "pause plain", "resume plain"),
+        *(f"cancel {job_id}", "purge plain --yes", "doctor"),
     ):  # fmt: skip
         named = [] if words == "apps" else ["-n", "shop"]
         done = CliRunner().invoke(

@@ -10,7 +10,7 @@ end
 local function begin_epoch(c, nonce)
   c.ep = nonce .. '.' .. string.format('%.0f', c.us)
   c.q = c.l + c.ttl
-  redis.call('HSET', clock, 'ep', c.ep, 'q', c.q)
+  redis.call('HSET', clock, 'ep', c.ep, 'q', c.q, 'e', c.l)
 end
 
 -- everybody is out: entries stay pending under names that are not live, and are adopted after the quarantine

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Become a member (LEASE R2; I8: `old` are this worker's former lives: what of theirs is in `keep` goes on as the new member's,
 -- also if its lane has got a limit meanwhile; the rest is handed back uncounted).
--- returns: {'OK', epoch, quarantine ms, indices of keep that moved} | {'TTL', ms in force} | {'LAYOUT', layout}
+-- returns: {'OK', epoch, quarantine ms, indices of keep that moved, change of the lease TTL that is under way or ''} |
+--   {'TTL', ms in force, change or ''} | {'WAIT', ms in force, change} not yet | {'LAYOUT', layout}
 -- A fresh id per life and per lost reply: the other one expires.
 local clock = KEYS[1]    -- <prefix>clock
 local m = ARGV[1]        -- str: new member id
@@ -13,7 +14,8 @@ local old = ARGV[6]      -- str: former member ids, the last one and any whose j
 local pool = ARGV[7]     -- str: pool id
 local facts = ARGV[8]    -- str: JSON for `status`
 local nlanes = tonumber(ARGV[9])  -- int: pairs that follow
-local rest = 10          -- ARGV[10..]: (lane, policy "limit|max_crashes|sync|failure_ttl") × nlanes, then keep: (lane, entry, n) …
+local heard = ARGV[10]   -- str: change of the lease TTL that this worker was told of, '': none, '?…': told to wait for
+local rest = 11          -- ARGV[11..]: (lane, policy "limit|max_crashes|sync|failure_ttl") × nlanes, then keep: (lane, entry, n) …
 
 --- @include drain
 --- @include clock
@@ -21,32 +23,74 @@ local rest = 10          -- ARGV[10..]: (lane, policy "limit|max_crashes|sync|fa
 --- @include limits
 --- @include bury
 --- @include forgot
+--- @include change
 --- @include handback
 local c = tick()
 local written = redis.call('HGET', clock, 'schema')
 if written and written ~= layout then return {'LAYOUT', written} end
 local virgin = not c.ep and redis.call('EXISTS', P .. 'members', P .. 'pools') == 0
-if c.ttl > 0 and c.ttl ~= ttl then
-  if redis.call('ZCARD', P .. 'members') > 1 then
-    bury_expired(c.l)
-    if redis.call('ZCARD', P .. 'members') > 1 then return {'TTL', c.ttl} end
+local was = {}
+for id in string.gmatch(old, '%S+') do was[id] = true end
+local heard_from, heard_to = change_of(heard)
+
+-- does anybody live, this worker's former lives aside?
+local function alone()
+  for _, id in ipairs(live_members(c)) do
+    if not was[id] then return false end
   end
+  return true
 end
-local lost_clock = c.ttl == 0
-c.ttl = math.max(ttl, c.ttl)
-if lost_clock then
+
+-- may a worker that was configured with this ttl join? Returns the refusal, nil: yes (LEASE R18)
+local function refusal()
+  local change = advance(c)
+  local from, to = change_of(change)
+  if ttl == (change and from or c.ttl) then return nil end
+  if change and ttl == to then
+    if redis.call('HGET', clock, 'open') == change or alone() then return nil end
+    return {'WAIT', c.ttl, change}
+  end
+  if not change and string.match(heard, '^%d') and math.min(ttl, c.ttl) == math.min(heard_from, heard_to) and
+      math.max(ttl, c.ttl) == math.max(heard_from, heard_to) then
+    begin_change(c, heard_from, heard_to, nonce) -- the server forgot it, or has completed it without this worker
+    outlast(c, c.ttl)
+    return nil
+  end
+  if not alone() then return {'TTL', c.ttl, change or ''} end
+  outlast(c, math.max(ttl, heard_from or 0, heard_to or 0))
+  c.ttl = ttl
+  redis.call('HSET', clock, 'ttl', ttl)
+  redis.call('HDEL', clock, 'change', 'open', 'blocker')
+end
+
+-- whoever is first on a server that lost its clock says what it knows: the quarantine must outlast the longest lease
+local function begin_clock()
   local run, replid = identity()
   redis.call('HSET', clock, 'run', run, 'repl', replid)
+  c.ttl = math.max(ttl, heard_from or 0, heard_to or 0)
+  redis.call('HSET', clock, 'ttl', c.ttl)
   lose_members(c)
   begin_epoch(c, nonce)
+  if heard_from then begin_change(c, heard_from, heard_to, nonce) end
   if virgin and virgin_ok == '1' then
     c.q = 0
     redis.call('HSET', clock, 'q', 0)
+    redis.call('HDEL', clock, 'e')
   end
+end
+
+if c.ttl == 0 then
+  begin_clock()
 else
   forgot(c, nonce)
+  local refused = refusal()
+  if refused then
+    save(c)
+    return refused
+  end
 end
-redis.call('HSET', clock, 'ttl', ttl, 'schema', layout)
+local change = redis.call('HGET', clock, 'change') or ''
+redis.call('HSET', clock, 'schema', layout)
 bury_expired(c.l)
 
 local lanes = {}
@@ -72,12 +116,12 @@ for _, lane in ipairs(lanes) do
     redis.call('HSET', clock, 'g:' .. lane, 1)
   end
 end
-redis.call('ZADD', P .. 'members', c.l + ttl, m)
+redis.call('ZADD', P .. 'members', c.l + c.ttl, m)
 redis.call('SADD', P .. 'pm:' .. pool, m)
-redis.call('HSET', P .. 'member:' .. m, 'sess', 0, 'pool', pool, 'facts', facts, 'started', c.now, 'running', 0)
+redis.call('HSET', P .. 'member:' .. m, 'sess', 0, 'pool', pool, 'facts', facts, 'started', c.now, 'running', 0, 'ttl', ttl,
+  'heard', change)
 
-local moved, was = {}, {}
-for id in string.gmatch(old, '%S+') do was[id] = true end
+local moved = {}
 for i = rest + 2 * nlanes, #ARGV, 3 do
   local lane, entry, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local own = redis.pcall('XPENDING', P .. 's:' .. lane, 'flowq', entry, entry, 1)
@@ -96,4 +140,4 @@ for id in pairs(was) do
   redis.call('ZREM', P .. 'expired', id)
 end
 save(c)
-return {'OK', c.ep, math.max(0, c.q - c.l), moved}
+return {'OK', c.ep, math.max(0, c.q - c.l), moved, change}

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- Extend a lease: O(1), whatever the member runs (LEASE R3). Never re-adds a member. Safe to send twice.
--- returns: {'OK'|'EPOCH', cancels: lane|entry, reason, …} | {'LOST'}
+-- returns: {'OK'|'EPOCH', cancels: [lane|entry, reason, …], change of the lease TTL that is under way or ''} | {'LOST'}
 local clock = KEYS[1]   -- <prefix>clock
 local m = ARGV[1]       -- str: member
 local epoch = ARGV[2]   -- str: epoch in which this member was last confirmed
 local nonce = ARGV[3]   -- str: random, names an epoch that begins here
 local running = ARGV[4] -- int: bodies running, for `status`
+local heard = ARGV[5]   -- str: change of the lease TTL that this member heeds, '': none
 
 --- @include drain
 --- @include clock
@@ -13,6 +14,7 @@ local running = ARGV[4] -- int: bodies running, for `status`
 --- @include limits
 --- @include bury
 --- @include forgot
+--- @include change
 local c = tick()
 forgot(c, nonce)
 local expiry = redis.call('ZSCORE', P .. 'members', m)
@@ -21,7 +23,8 @@ if c.ttl == 0 or not expiry or tonumber(expiry) <= c.l then
   return {'LOST'}
 end
 redis.call('ZADD', P .. 'members', 'XX', c.l + c.ttl, m)
-redis.call('HSET', P .. 'member:' .. m, 'running', running)
+redis.call('HSET', P .. 'member:' .. m, 'running', running, 'heard', heard)
+local change = advance(c, m, heard)
 save(c)
 local cancels = redis.call('EXISTS', P .. 'cancels') == 1 and redis.call('HGETALL', P .. 'cancels') or {}
-return {c.ep == epoch and 'OK' or 'EPOCH', cancels}
+return {c.ep == epoch and 'OK' or 'EPOCH', cancels, change or ''}
