@@ -1,0 +1,80 @@
+"""``python -m tests.stress``: hurt a fleet, judge it, print a table, write JSON and a picture. ``nox -s stress`` runs this."""
+
+from __future__ import annotations
+
+import enum
+import random
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+from rich.console import Console
+
+from tests.stress import report
+from tests.stress.evidence import gather
+from tests.stress.run import Course, Settings, run
+from tests.stress.verdict import Verdict, judge
+
+
+class Backend(enum.StrEnum):
+    """The event loops of the workers."""
+
+    trio = "trio"
+    asyncio = "asyncio"
+    mixed = "mixed"
+
+
+def main(
+    *,
+    seconds: Annotated[float, typer.Option(help="Length of the load; start and drain come on top.", min=5)] = 120.0,
+    seed: Annotated[int | None, typer.Option(help="Draws the faults; default: a new one, which is printed.")] = None,
+    backend: Annotated[Backend, typer.Option(help="Event loop of the workers; mixed: every other one.")] = Backend.mixed,
+    workers: Annotated[int, typer.Option(help="Worker processes.", min=4)] = 6,
+    ttl: Annotated[float, typer.Option(help="Length of the lease, seconds.", min=1)] = 2.0,
+    every: Annotated[float, typer.Option(help="Seconds from one fault to the next.", min=0.2)] = 2.0,
+    server: Annotated[Path | None, typer.Option(help="The redis-server program; default: as flowq finds one.")] = None,
+    out: Annotated[Path, typer.Option(help="Where stress.json and stress.svg go.")] = Path(),
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the logs of a good run, too.")] = False,
+    safety: Annotated[bool, typer.Option("--safety", help="Do not fail for figures of time: a busy machine.")] = False,
+) -> None:  # fmt: skip
+    """Real processes, real signals, a real redis-server; an independent witness counts what was lost or ran too often."""
+    console = Console(width=None if Console().is_terminal else 120)
+    chosen = seed if seed is not None else random.SystemRandom().randrange(1_000_000)
+    folder = Path(tempfile.mkdtemp(prefix="fq-stress-"))
+    settings = Settings(
+        seconds=seconds, seed=chosen, backend=backend.value, workers=workers, ttl=ttl, every=every, folder=folder, program=server
+    )  # fmt: skip
+    again = f"nox -s stress -- --seed {chosen} --seconds {seconds:g} --backend {backend.value} --workers {workers} --ttl {ttl:g}"
+    console.print(f"seed {chosen}; logs in {folder}; again: {again} --every {every:g}", soft_wrap=True)
+    course = trio.run(run, settings)
+    evidence = gather(folder, ttl)
+    verdict = judge(evidence, left=course.left, fast=not safety)
+    _tell(console, settings, course, verdict)
+    out.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "seed": chosen, "seconds": seconds, "backend": backend.value, "workers": workers, "ttl": ttl, "every": every,
+        "redis": course.server_version, "skipped": course.skipped, "again": again,
+    }  # fmt: skip
+    report.write_json(out / "stress.json", facts, verdict)
+    if verdict.is_right and not keep:
+        shutil.rmtree(folder)
+    elif not verdict.is_right:
+        console.print(f"[red]a promise is broken.[/] Logs: {folder}; again: {again}", soft_wrap=True)
+    raise typer.Exit(0 if verdict.is_right else 1)
+
+
+def _tell(console: Console, settings: Settings, course: Course, verdict: Verdict) -> None:
+    title = (
+        f"{settings.workers} workers on {settings.backend}, Redis {course.server_version}, TTL {settings.ttl:g} s, a fault every "
+        f"{settings.every:g} s, seed {settings.seed}"
+    )
+    report.show(console, title, verdict)
+    for what in course.skipped:
+        console.print(f"skipped: {what}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

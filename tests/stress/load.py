@@ -1,0 +1,40 @@
+"""The types of jobs of a run, as numbers: what the app declares, the producer submits and the witness judges."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Kind:
+    """One type of job."""
+
+    seconds: float
+    """How long its body takes."""
+    limit: int | None = None
+    rate: float = 0.0
+    """Jobs a second that are submitted, whatever happens. 0: as many as keep a backlog of three times the limit."""
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "single": Kind(seconds=0.25, limit=1),
+    "narrow": Kind(seconds=0.3, limit=4),
+    "wide": Kind(seconds=0.4, limit=48),
+    "thread": Kind(seconds=0.3, limit=4),
+    "free": Kind(seconds=0.05, rate=140.0),
+    "delayed": Kind(seconds=0.05, rate=10.0),
+    "flaky": Kind(seconds=0.02, rate=10.0),
+    "block": Kind(seconds=0.1, rate=1.0),
+    "hog": Kind(seconds=0.0),
+    "poison": Kind(seconds=0.1),
+}
+"""``thread`` is a plain function; ``delayed`` starts half a second later; ``flaky`` fails at its first attempt; ``block`` and ``hog``
+block the event loop, the one for a moment and often, the other for longer than a lease and when told; ``poison`` kills its worker.
+"""
+
+LIMITS: Final = {name: kind.limit for name, kind in KINDS.items() if kind.limit is not None}
+DEADLY: Final = frozenset({"poison"})
+DELAY: Final = 0.5
+APP: Final = "stress"

@@ -1,0 +1,147 @@
+"""One run from beginning to end: server, links, workers, producer, faults, drain. What it leaves is a folder of logs."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import attrs
+import redis
+import trio
+
+from tests.stress.chaos import Chaos
+from tests.stress.fleet import ROOT, Fleet
+from tests.stress.load import APP, KINDS
+from tests.stress.logbook import Log
+from tests.stress.plan import draw
+from tests.stress.proxy import Link
+from tests.stress.server import Server
+
+UP = 60.0
+"""Seconds in which all workers of a busy machine come up."""
+DRAIN = 60.0
+"""Seconds in which everything that is outstanding after the last fault has to end."""
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What a run is told."""
+
+    seconds: float
+    seed: int
+    backend: str
+    workers: int
+    ttl: float
+    every: float
+    folder: Path
+    program: Path | None = None
+    """Of redis-server; None: as flowq finds one."""
+
+
+@attrs.define(kw_only=True)
+class Course:
+    """How a run went, beside its logs."""
+
+    server_version: str = ""
+    skipped: list[str] = attrs.field(factory=list)
+    left: list[str] = attrs.field(factory=list)
+    """What was still outstanding when the patience for the drain was over."""
+
+
+async def run(settings: Settings) -> Course:
+    """Do it. Everything that was started has ended when this returns."""
+    events = Log(settings.folder / "events.jsonl")
+    (settings.folder / "bodies.log").touch()
+    (settings.folder / "jobs.log").touch()
+    server = Server(settings.folder, settings.program)
+    fleet = Fleet(
+        settings.folder, events, backend=settings.backend, ttl=settings.ttl, socket=server.socket, seed=settings.seed
+    )  # fmt: skip
+    course = Course()
+    if not server.has_clock:
+        course.skipped.append("clock steps: no C compiler (or no Linux) here")
+    try:
+        at = time.monotonic()
+        events.event("server", at=at, until=await server.start(), how="first start")
+        course.server_version = ".".join(map(str, server.version()))
+        async with trio.open_nursery() as nursery:
+            await fleet.keep(nursery, settings.workers)
+            way = fleet.link(-1)
+            await nursery.start(way.serve)
+            await _all_joined(server, settings.workers)
+            await _load_and_faults(settings, events, server, fleet, way)
+            course.left = await _drained(server)
+            await fleet.close()
+            nursery.cancel_scope.cancel()
+    finally:
+        fleet.end()
+        server.kill()
+    return course
+
+
+async def _load_and_faults(settings: Settings, events: Log, server: Server, fleet: Fleet, way: Link) -> None:
+    """The producer's life, and the faults in it."""
+    plan = draw(
+        settings.seed, seconds=settings.seconds, every=settings.every, ttl=settings.ttl, clock=server.has_clock
+    )  # fmt: skip
+    backend = "trio" if settings.backend == "mixed" else settings.backend
+    with (settings.folder / "producer.log").open("ab") as log:
+        producer = subprocess.Popen(
+            [sys.executable, "-m", "tests.stress.producer", backend], cwd=ROOT, stdin=subprocess.PIPE,
+            stdout=log, stderr=log, env=fleet.environment | {"FLOWQ_URL": way.url}, start_new_session=True,
+        )  # fmt: skip
+    try:
+        tell = functools.partial(_tell, producer)
+        chaos = Chaos(fleet, server, way, tell, events, settings.seed)
+        await trio.sleep(1.0)
+        events.event("begin", at=time.monotonic())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(chaos.run, plan)
+            await trio.sleep(settings.seconds)
+        events.event("end", at=time.monotonic())
+        await tell("stop")
+        with trio.fail_after(UP):
+            code = await trio.to_thread.run_sync(producer.wait, abandon_on_cancel=True)
+        if code != 0:
+            said = (settings.folder / "producer.log").read_text()[-2000:]
+            raise RuntimeError(f"the producer ended with {code}:\n{said}")
+    finally:
+        producer.kill()
+        producer.wait()
+
+
+async def _tell(producer: subprocess.Popen[bytes], line: str) -> None:
+    assert producer.stdin is not None
+    producer.stdin.write(line.encode() + b"\n")
+    producer.stdin.flush()
+    await trio.lowlevel.checkpoint()
+
+
+async def _all_joined(server: Server, workers: int) -> None:
+    with server.client() as client, trio.fail_after(UP):
+        while int(str(client.zcard(f"flowq:{{{APP}}}:members"))) <= workers:
+            await trio.sleep(0.05)
+
+
+async def _drained(server: Server) -> list[str]:
+    """Wait until nothing is outstanding; gives what still is."""
+    left = ["the server does not answer"]
+    with trio.move_on_after(DRAIN), server.client() as client:
+        while left:
+            with suppress(redis.RedisError):
+                left = _outstanding(client)
+            await trio.sleep(0.1)
+    return left
+
+
+def _outstanding(client: Any) -> list[str]:
+    prefix = f"flowq:{{{APP}}}:"
+    found = [f"{task}: {length}" for task in KINDS if (length := client.xlen(f"{prefix}s:{task}"))]
+    if waiting := client.zcard(f"{prefix}delayed"):
+        found.append(f"delayed: {waiting}")
+    return found

@@ -1,0 +1,106 @@
+"""The run's redis-server: started, killed and started again over its data, its clock stepped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import redis
+import trio
+
+from flowq.backends.redis.find_server import find_redis_server
+
+_UP = 60.0
+SHIM = Path(__file__).with_name("clockshim.c")
+
+
+class Server:
+    """A redis-server with an append-only file that is synced before each reply and never rewritten: the witness reads it."""
+
+    def __init__(self, folder: Path, program: Path | None = None) -> None:
+        self.folder = folder
+        self.data = folder / "redis"
+        self.data.mkdir()
+        self.socket = folder / "redis.sock"
+        self.program = program or find_redis_server()
+        self._clock = folder / "clock"
+        self._clock.write_bytes(struct.pack("q", 0))
+        self._shim = _compile(folder)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def has_clock(self) -> bool:
+        """Its clock can be stepped: there is a compiler."""
+        return self._shim is not None
+
+    def client(self) -> redis.Redis:
+        """A plain client on the straight way."""
+        return redis.Redis(
+            unix_socket_path=str(self.socket), decode_responses=True, socket_timeout=5, retry=None
+        )
+
+    def version(self) -> tuple[int, int, int]:
+        """What it says it is."""
+        with self.client() as client:
+            facts: Any = client.info("server")
+        major, minor, patch = (int(part) for part in facts["redis_version"].split("."))
+        return major, minor, patch
+
+    async def start(self) -> float:
+        """Start it over its data and wait until it has read them; returns when it answered."""
+        env = dict(os.environ)
+        if self._shim is not None:
+            env |= {"LD_PRELOAD": str(self._shim), "STRESS_CLOCK": str(self._clock)}
+        settings = {
+            "port": "0", "unixsocket": str(self.socket), "dir": str(self.data), "logfile": str(self.folder / "redis.log"),
+            "save": "", "appendonly": "yes", "appendfsync": "always", "auto-aof-rewrite-percentage": "0", "daemonize": "no",
+        }  # fmt: skip
+        command = [
+            str(self.program),
+            *(word for pair in settings.items() for word in ("--" + pair[0], pair[1])),
+        ]
+        self._process = subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        with trio.fail_after(_UP):
+            while not self._answers():
+                if self._process.poll() is not None:
+                    raise RuntimeError(
+                        f"redis-server ended:\n{(self.folder / 'redis.log').read_text()[-2000:]}"
+                    )
+                await trio.sleep(0.01)
+        return time.monotonic()
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def step_clock(self, seconds: float) -> None:
+        """Put its wall clock forward, or back, by so much. Monotonic clocks stay."""
+        with self._clock.open("r+b") as file:
+            (offset,) = struct.unpack("q", file.read(8))
+            file.seek(0)
+            file.write(struct.pack("q", offset + round(seconds * 1e6)))
+
+    def _answers(self) -> bool:
+        with self.client() as client, suppress(redis.RedisError):
+            return bool(client.ping())
+        return False
+
+
+def _compile(folder: Path) -> Path | None:
+    """Our clock shim: libfaketime dies under Redis' allocator. None: this machine has no C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or not Path("/proc/self").exists():
+        return None
+    library = folder / "clockshim.so"
+    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(SHIM)], check=True)
+    return library
