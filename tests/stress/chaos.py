@@ -39,7 +39,7 @@ class Chaos:
         self._producer = producer
         self._tell = tell
         self._events = events
-        self._chance = random.Random(f"{seed} victims")  # noqa: S311
+        self._chance = random.Random(f"{seed} victims")
         version = server.version()
         self._claim, self._settle = _sha(scripts.CLAIM, version), _sha(scripts.SETTLE, version)
         self._kinds: dict[str, Callable[[Slot, float], Awaitable[None]]] = {
@@ -179,4 +179,4 @@ class Chaos:
 
 
 def _sha(script: Script, version: tuple[int, int, int]) -> bytes:
-    return hashlib.sha1(script.text_for(version).encode()).hexdigest().encode()  # noqa: S324 - it is Redis' name for it
+    return hashlib.sha1(script.text_for(version).encode()).hexdigest().encode()

@@ -65,7 +65,7 @@ class Fleet:
 
     def link(self, number: int) -> Link:
         """The way to the server of one slot, or (number −1) of the producer."""
-        return Link(self._socket, random.Random(f"{self._seed} link {number}"))  # noqa: S311
+        return Link(self._socket, random.Random(f"{self._seed} link {number}"))
 
     async def keep(self, nursery: trio.Nursery, workers: int) -> None:
         """Start so many workers, each to be replaced by ``nursery``'s care when it dies."""

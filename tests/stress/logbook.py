@@ -132,7 +132,7 @@ def events(path: Path) -> list[Event]:
                 how=row.get("how", ""),
                 code=row.get("code", 0),
                 held=row.get("held", {}),
-            )  # fmt: skip
+            )
         )
     return found
 

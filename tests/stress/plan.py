@@ -47,7 +47,7 @@ def draw(seed: int, *, seconds: float, every: float, ttl: float, clock: bool) ->
         every: seconds from one fault to the next.
         clock: whether the server's clock can be stepped.
     """
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     faults: list[Fault] = []
     cards = _cards(chance, clock=clock)
     server_at = ttl * 3

@@ -91,14 +91,15 @@ async def _load_and_faults(settings: Settings, events: Log, server: Server, flee
     )  # fmt: skip
     backend = "trio" if settings.backend == "mixed" else settings.backend
     with (settings.folder / "producer.log").open("ab") as log:
-        producer = subprocess.Popen(
+        producer = subprocess.Popen(  # noqa: ASYNC220 -- it is only started here, and ended by its own word
             [sys.executable, "-m", "tests.stress.producer", backend], cwd=ROOT, stdin=subprocess.PIPE,
             stdout=log, stderr=log, env=fleet.environment | {"FLOWQ_URL": way.url}, start_new_session=True,
         )  # fmt: skip
     try:
         tell = functools.partial(_tell, producer)
         chaos = Chaos(fleet, server, way, tell, events, settings.seed)
-        await trio.sleep(1.0)
+        # limited types start nothing for the first lease of a new server: the first member's
+        await trio.sleep(settings.ttl + 1.0)
         events.event("begin", at=time.monotonic())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(chaos.run, plan)
@@ -124,7 +125,7 @@ async def _tell(producer: subprocess.Popen[bytes], line: str) -> None:
 
 async def _all_joined(server: Server, workers: int) -> None:
     with server.client() as client, trio.fail_after(UP):
-        while int(str(client.zcard(f"flowq:{{{APP}}}:members"))) <= workers:
+        while int(str(client.zcard(f"flowq:{{{APP}}}:members"))) <= workers:  # noqa: ASYNC110 -- in other processes
             await trio.sleep(0.05)
 
 

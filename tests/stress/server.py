@@ -65,7 +65,7 @@ class Server:
             str(self.program),
             *(word for pair in settings.items() for word in ("--" + pair[0], pair[1])),
         ]
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: ASYNC220 -- a server, it only starts here
             command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         with trio.fail_after(_UP):

@@ -65,7 +65,9 @@ def _load(evidence: Evidence, figures: dict[str, Any]) -> list[Row]:
     begin, end = span(evidence)
     stored = [job for job in evidence.jobs if job.stored is not None]
     faults = Counter(
-        event.kind for event in evidence.events if event.kind not in {"birth", "death", "begin", "end"}
+        event.kind
+        for event in evidence.events
+        if event.kind not in {"birth", "death", "begin", "end"} and begin <= event.at < end
     )
     rate = len(stored) / (end - begin) if end > begin else math.nan
     figures |= {"jobs": len(stored), "seconds": end - begin, "jobs_per_second": rate, "faults": dict(faults)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import attrs
 
@@ -126,7 +127,7 @@ def stale_bodies(evidence: Evidence) -> list[Run]:
     deaths = evidence.deaths()
     found = []
     for runs in _by_job(evidence.runs).values():
-        for older, younger in zip(runs, runs[1:], strict=False):
+        for older, younger in pairwise(runs):
             if older.pid in stopped and _end(older, deaths) > younger.start:
                 found.append(older)
     return found
@@ -181,7 +182,7 @@ def recoveries(evidence: Evidence) -> list[Recovery]:
     lost_at = _losses(evidence)
     found = []
     for runs in by_job.values():
-        for older, younger in zip(runs, runs[1:], strict=False):
+        for older, younger in pairwise(runs):
             at = lost_at.get(older.pid)
             if (
                 at is None
@@ -204,7 +205,7 @@ def recoveries(evidence: Evidence) -> list[Recovery]:
                     pid=older.pid,
                     at=at,
                     server_fault=bool(hits),
-                )  # fmt: skip
+                )
             )
     return found
 
