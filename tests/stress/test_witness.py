@@ -1,0 +1,351 @@
+"""The witness finds what it shall find, in logs written by hand: each defect is there once, and nothing else is said."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from tests.stress import aof, logbook, witness
+from tests.stress.tokens import use_of
+from tests.stress.verdict import judge
+from tests.stress.witness import Evidence
+
+TTL = 2.0
+
+
+@attrs.define
+class Case:
+    """Log files of a run in which everything is right, until a test adds to them."""
+
+    folder: Path
+    outcomes: list[tuple[str, dict[str, str]]] = attrs.field(factory=list)
+    jobs: list[str] = attrs.field(factory=list)
+    bodies: list[tuple[float, str]] = attrs.field(factory=list)
+    events: list[dict[str, Any]] = attrs.field(
+        factory=lambda: [{"kind": "begin", "at": 0.0}, {"kind": "end", "at": 100.0}]
+    )
+
+    def submit(self, number: int, task: str = "one", *, at: float = 0.0) -> str:
+        """A job that was stored; gives its id."""
+        job = f"{task}:{number}-0"
+        self.jobs += [f"{at} 1 intent {task} {number}", f"{at + 0.001} 1 stored {task} {number} {job}"]
+        return job
+
+    def run(
+        self, number: int, start: float, end: float | None, *, task: str = "one", pid: int = 10, fence: int = 0, job: str = "",
+        how: str = "done",
+    ) -> str:  # fmt: skip
+        """A run of a body; gives its token."""
+        fence = fence or number * 10
+        token = f"{pid}.{fence}"
+        self.bodies.append(
+            (start, f"{pid} start {task} {number} {token} {job or f'{task}:{number}-0'} {fence}")
+        )
+        if end is not None:
+            self.bodies.append((end, f"{pid} {how} {task} {number} {token}"))
+        return token
+
+    def succeed(self, job: str, token: str) -> None:
+        self.outcomes.append((job, {"status": "succeeded", "value": token}))
+
+    def whole(self, number: int, start: float, end: float, *, task: str = "one", pid: int = 10) -> None:
+        """A job that was stored, ran once and succeeded."""
+        self.succeed(self.submit(number, task), self.run(number, start, end, task=task, pid=pid))
+
+    def happens(self, kind: str, at: float, **facts: Any) -> None:
+        self.events.append({"kind": kind, "at": at, **facts})
+
+    def evidence(self) -> Evidence:
+        """Write the files, and read them as a run's are read."""
+        (self.folder / "jobs.log").write_text("".join(line + "\n" for line in self.jobs))
+        lines = "".join(f"{at:.6f} {rest}\n" for at, rest in sorted(self.bodies, key=lambda line: line[0]))
+        (self.folder / "bodies.log").write_text(lines)
+        (self.folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in self.events))
+        (self.folder / "appendonly.aof").write_bytes(b"".join(written(*outcome) for outcome in self.outcomes))
+        return Evidence(
+            jobs=logbook.jobs(self.folder / "jobs.log"),
+            runs=logbook.bodies(self.folder / "bodies.log"),
+            outcomes=list(aof.outcomes(self.folder)),
+            events=logbook.events(self.folder / "events.jsonl"),
+            limits={"one": 1, "two": 2},
+            ttl=TTL,
+            deadly=frozenset({"poison"}),
+        )
+
+    def wrong(self, *, fast: bool = False) -> dict[str, list[str]]:
+        """The questions whose answer is not as promised, with the evidence."""
+        rows = judge(self.evidence(), left=[], fast=fast).rows
+        return {row.question: row.details for row in rows if not row.is_right}
+
+
+def written(job: str, record: dict[str, str]) -> bytes:
+    """An outcome as Redis writes it to its append-only file, between other commands."""
+    text = json.dumps(record, separators=(",", ":"))
+    return (
+        command("HINCRBY", "flowq:{t}:stats:one", "succeeded", "1")
+        + command("SET", "flowq:{t}:r:" + job, text, "PX", "3600000")
+        + command("XDEL", "flowq:{t}:s:one", job)
+    )
+
+
+def command(*words: str) -> bytes:
+    return f"*{len(words)}\r\n".encode() + b"".join(f"${len(word)}\r\n{word}\r\n".encode() for word in words)
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    """Three jobs of ``one``, one after the other, and two of ``two`` at once."""
+    found = Case(tmp_path)
+    for number in (1, 2, 3):
+        found.whole(number, number, number + 0.9)
+    found.whole(4, 1.0, 2.0, task="two")
+    found.whole(5, 1.5, 2.5, task="two", pid=11)
+    return found
+
+
+def test_nothing_is_said_of_a_good_run(case: Case) -> None:
+    """Every job ran, none twice, none too many."""
+    assert case.wrong() == {}
+
+
+def test_a_lost_job_is_found(case: Case) -> None:
+    """Stored, and no outcome on record, whether a body ran or not."""
+    case.submit(6)
+    case.submit(7)
+    case.run(7, 8.0, 8.5)
+    assert case.wrong() == {
+        "lost": [
+            "one:6-0 (number 6): stored, and no outcome is on record",
+            "one:7-0 (number 7): stored, and no outcome is on record",
+        ]
+    }
+
+
+def test_a_submit_that_was_never_confirmed_may_be_lost(case: Case) -> None:
+    """Nobody was told that it is stored."""
+    case.jobs.append("5.0 1 intent one 6")
+    assert case.wrong() == {}
+
+
+def test_an_outcome_without_a_body_is_found(case: Case) -> None:
+    """A success that no body returned: of no run at all, or of a run that was cut off."""
+    case.succeed(case.submit(6), "99.1")
+    case.succeed(case.submit(7), case.run(7, 8.0, 8.5, how="cut"))
+    assert [line.partition(":")[2] for line in case.wrong()["lost"]] == [
+        "6-0: succeeded with '99.1', which no body returned",
+        "7-0: succeeded with '10.70', which no body returned",
+    ]
+
+
+def test_an_innocent_dead_letter_is_found(case: Case) -> None:
+    """Only deadly types end as dead letters, and those do not succeed."""
+    case.outcomes.append((case.submit(6), {"status": "dead", "kind": "crashed"}))
+    case.outcomes.append((case.submit(7, "poison"), {"status": "dead", "kind": "crashed"}))
+    assert case.wrong() == {"lost": ["one:6-0: ended as dead crashed"]}
+
+
+def test_a_double_outcome_is_found(case: Case) -> None:
+    """The same job recorded twice, though by the same run."""
+    case.succeed("one:2-0", "10.20")
+    assert case.wrong() == {"outcomes recorded twice": ["one:2-0: 2 outcomes"]}
+
+
+def test_an_overlap_is_found(case: Case) -> None:
+    """One body too many, for a millisecond."""
+    case.whole(6, 1.899, 1.95, pid=11)
+    assert case.wrong() == {"peak of one, limit 1": ["one: 2 at once at 1.899000"]}
+
+
+def test_a_body_that_begins_when_another_ends_is_no_overlap(case: Case) -> None:
+    """At the very same microsecond."""
+    case.whole(6, 3.9, 4.5, pid=11)
+    assert case.wrong() == {}
+
+
+def killed_in_a_body(case: Case, again_at: float) -> None:
+    """A worker is killed at 10.0 and reaped at 10.2; its job begins elsewhere."""
+    job = case.submit(6)
+    case.run(6, 9.5, None, pid=20)
+    case.happens("kill", 10.0, pid=20)
+    case.happens("death", 10.2, pid=20, code=-9)
+    case.succeed(job, case.run(6, again_at, again_at + 0.5, pid=21, fence=61))
+
+
+def test_a_killed_body_runs_until_it_was_reaped(case: Case) -> None:
+    """Between SIGKILL and waitpid it counts."""
+    killed_in_a_body(case, again_at=10.1)
+    assert list(case.wrong()) == ["peak of one, limit 1"]
+
+
+def test_a_killed_body_is_over_when_it_was_reaped(case: Case) -> None:
+    """Afterwards it does not."""
+    killed_in_a_body(case, again_at=10.3)
+    assert case.wrong() == {}
+
+
+@pytest.mark.parametrize(
+    ("until", "left_at", "is_right"),
+    [(14.0, 14.5, True), (14.0, 15.5, False), (11.0, 12.5, False)],
+    ids=["while stopped, and a moment after", "still there long after SIGCONT", "continued too soon"],
+)
+def test_a_stopped_body_is_excused_as_long_as_it_is_stopped(
+    case: Case, until: float, left_at: float, is_right: bool
+) -> None:
+    """From SIGSTOP until a moment after SIGCONT, as the killer's log says it."""
+    job = case.submit(6)
+    case.run(6, 9.5, left_at, pid=20, how="cut")
+    case.happens("stop", 10.0, until=until, pid=20)
+    case.succeed(job, case.run(6, 12.1, 15.4, pid=21, fence=61))
+    assert list(case.wrong()) == ([] if is_right else ["peak of one, limit 1"])
+
+
+def test_an_overlap_without_a_stop_is_not_excused(case: Case) -> None:
+    """A cut line excuses nothing: the worker has to end its bodies by itself."""
+    job = case.submit(6)
+    case.run(6, 9.5, 12.5, pid=20, how="cut")
+    case.happens("link", 10.0, until=14.0, pid=20)
+    case.succeed(job, case.run(6, 12.1, 13.4, pid=21, fence=61))
+    assert list(case.wrong()) == ["peak of one, limit 1"]
+
+
+def test_a_stale_settle_is_found(case: Case) -> None:
+    """A stopped worker comes back, and the outcome on record is its own, though the job had begun elsewhere."""
+    job = case.submit(6, "two")
+    stale = case.run(6, 9.5, 14.2, task="two", pid=20)
+    case.happens("stop", 10.0, until=14.0, pid=20)
+    case.run(6, 12.1, 15.0, task="two", pid=21, fence=61)
+    case.succeed(job, stale)
+    assert case.wrong() == {
+        "stale bodies after SIGSTOP, and how many settled": [
+            "two:6-0: the outcome is of run 20.60 (fence 60), though run 21.61 (fence 61) had begun"
+        ]
+    }
+    assert [run.token for run in witness.stale_bodies(case.evidence())] == ["20.60"]
+
+
+def test_a_submit_that_became_two_jobs_is_found(case: Case) -> None:
+    """The same number under two ids; a clock step within the submit is the documented exception."""
+    for number, at in ((6, 20.0), (7, 30.0)):
+        case.submit(number, at=at)
+        case.succeed(f"one:{number}-0", case.run(number, at + 1, at + 1.5))
+        second = f"one:{number}-1"
+        case.succeed(second, case.run(number, at + 2, at + 2.5, job=second, fence=number * 10 + 1))
+    case.happens("clock", 30.0005)
+    assert case.wrong() == {"submits that became two jobs": ["number 6 became ['one:6-0', 'one:6-1']"]}
+    assert witness.copies(case.evidence())[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "is_right"),
+    [("", 1, False), ("", -9, False), ("kill", -9, True), ("term", 0, True), ("term", 1, False)],
+)
+def test_a_worker_that_ends_by_itself_is_found(case: Case, kind: str, code: int, is_right: bool) -> None:
+    """Only who was killed may die, and who was told to stop ends well."""
+    if kind:
+        case.happens(kind, 9.0, pid=20)
+    case.happens("death", 9.5, pid=20, code=code)
+    assert list(case.wrong()) == ([] if is_right else ["workers that ended by themselves"])
+
+
+def test_recovery_is_timed_from_the_reaping(case: Case) -> None:
+    """To the next start of the job that was lost with its worker."""
+    killed_in_a_body(case, again_at=12.0)
+    [recovery] = witness.recoveries(case.evidence())
+    assert (round(recovery.seconds, 6), recovery.allowed, recovery.server_fault) == (1.8, 3.0, False)
+
+
+def test_a_late_recovery_is_found(case: Case) -> None:
+    """More than TTL + 1 s; a server fault that falls into it adds its length and one lease."""
+    killed_in_a_body(case, again_at=14.0)
+    assert "recovery, at most 3 s" in case.wrong(fast=True)
+    case.happens("server", 11.0, until=11.5)
+    [recovery] = witness.recoveries(case.evidence())
+    assert (recovery.allowed, recovery.server_fault) == (5.5, True)
+    assert "recovery, at most 3 s" not in case.wrong(fast=True)
+
+
+def test_a_job_whose_settle_was_cut_off_counts_as_lost_with_its_worker(case: Case) -> None:
+    """Its body had ended, and nobody was told: it has to run again."""
+    job = case.submit(6)
+    case.run(6, 9.0, 9.9, pid=20)
+    case.happens("kill", 10.0, pid=20)
+    case.happens("death", 10.0, pid=20, code=-9)
+    case.succeed(job, case.run(6, 11.5, 12.0, pid=21, fence=61))
+    assert case.wrong() == {}
+    assert [recovery.seconds for recovery in witness.recoveries(case.evidence())] == [1.5]
+
+
+def test_idle_tokens_are_found(tmp_path: Path) -> None:
+    """Work waits, and half of the tokens are idle half of the time: three quarters were used."""
+    case = Case(tmp_path)
+    for number in range(1, 6):
+        case.submit(number, "two")
+    case.run(1, 0.0, 10.0, task="two")
+    case.run(2, 5.0, 10.0, task="two")
+    use = use_of(case.evidence(), "two", 0.002, 10.0)
+    assert (round(use.share, 3), use.taken_out) == (0.75, 0.0)
+
+
+def test_no_work_waiting_needs_no_tokens(tmp_path: Path) -> None:
+    """A token that nobody wants is not idle; a single job that waits needs only one."""
+    case = Case(tmp_path)
+    case.submit(1, "two")
+    case.run(1, 4.0, 10.0, task="two")
+    use = use_of(case.evidence(), "two", 0.0, 10.0)
+    assert (use.used, round(use.available, 2)) == (0.0, 4.0)
+
+
+def test_a_dead_workers_tokens_are_taken_out_for_a_lease_and_a_second(tmp_path: Path) -> None:
+    """No longer, and only as many as it held."""
+    case = Case(tmp_path)
+    for number in range(1, 6):
+        case.submit(number, "two")
+    case.run(1, 0.0, None, task="two", pid=20)
+    case.run(2, 0.0, 10.0, task="two", pid=21)
+    case.happens("death", 4.0, pid=20, code=-9)
+    use = use_of(case.evidence(), "two", 0.002, 10.0)
+    assert (round(use.used, 2), round(use.available, 2), round(use.taken_out, 2)) == (14.0, 17.0, 3.0)
+
+
+def test_a_restart_takes_out_all_tokens_until_a_lease_and_a_second_after_it(tmp_path: Path) -> None:
+    """From its beginning on."""
+    case = Case(tmp_path)
+    for number in range(1, 6):
+        case.submit(number, "two")
+    case.run(1, 0.0, 20.0, task="two")
+    case.run(2, 0.0, 20.0, task="two")
+    case.happens("server", 4.0, until=5.0)
+    use = use_of(case.evidence(), "two", 0.002, 10.0)
+    assert (round(use.share, 3), round(use.available, 2), round(use.taken_out, 2)) == (1.0, 12.0, 8.0)
+
+
+def test_the_append_only_file_is_read_in_the_order_of_its_parts(tmp_path: Path) -> None:
+    """Redis 7 writes a folder of parts; the tenth comes after the ninth."""
+    folder = tmp_path / "appendonlydir"
+    folder.mkdir()
+    for part in (9, 10):
+        record = written(f"one:{part}-0", {"status": "succeeded", "value": str(part)})
+        (folder / f"appendonly.aof.{part}.incr.aof").write_bytes(record)
+    assert [outcome.value for outcome in aof.outcomes(tmp_path)] == ["9", "10"]
+
+
+def test_the_witness_knows_nothing_of_flowq() -> None:
+    """Judging a run imports no module of the library."""
+    code = (
+        "import sys, tests.stress.evidence, tests.stress.verdict, tests.stress.report; "
+        "print([name for name in sys.modules if name.partition('.')[0] == 'flowq'])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.strip() == "[]"
