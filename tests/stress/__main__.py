@@ -13,7 +13,7 @@ import trio
 import typer
 from rich.console import Console
 
-from tests.stress import report
+from tests.stress import picture, report
 from tests.stress.evidence import gather
 from tests.stress.run import Course, Settings, run
 from tests.stress.verdict import Verdict, judge
@@ -59,11 +59,22 @@ def main(
         "redis": course.server_version, "skipped": course.skipped, "again": again,
     }  # fmt: skip
     report.write_json(out / "stress.json", facts, verdict)
+    figures = verdict.figures
+    picture.draw(
+        out / "stress.svg", evidence,
+        f"{workers} workers, {figures['jobs_per_second']:.0f} jobs/s, a fault every {every:g} s: of {figures['jobs']:,} jobs "
+        f"{figures['lost']} lost, {figures['double_outcomes']} recorded twice; limits {'held' if _held(verdict) else 'BROKEN'}",
+    )  # fmt: skip
+    console.print(f"written: {out / 'stress.json'}, {out / 'stress.svg'}")
     if verdict.is_right and not keep:
         shutil.rmtree(folder)
     elif not verdict.is_right:
         console.print(f"[red]a promise is broken.[/] Logs: {folder}; again: {again}", soft_wrap=True)
     raise typer.Exit(0 if verdict.is_right else 1)
+
+
+def _held(verdict: Verdict) -> bool:
+    return all(found["peak"] <= found["limit"] for found in verdict.figures["peaks"].values())
 
 
 def _tell(console: Console, settings: Settings, course: Course, verdict: Verdict) -> None:

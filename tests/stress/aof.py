@@ -1,6 +1,6 @@
 """Outcomes as Redis itself wrote them to its append-only file, in the order of their writes. Imports nothing of flowq.
 
-The run's server rewrites no file, so the file holds every write there ever was. ``docs/wire.md`` says what an outcome is: a JSON
+No file is thrown away when Redis rewrites it, so that they hold every write there ever was. ``docs/wire.md`` says what an outcome is: a JSON
 object in the string ``…:r:<job id>``.
 """
 
@@ -31,24 +31,41 @@ class Outcome:
     """Of a dead letter: why."""
 
 
-def outcomes(folder: Path) -> Iterator[Outcome]:
+def outcomes(folder: Path) -> list[Outcome]:
     """Every outcome that was ever recorded, each as often as it was."""
+    found: list[Outcome] = []
     for path in files(folder):
-        if path.stat().st_size == 0:
-            continue
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            for match in _SET.finditer(data):
-                record = json.loads(data[match.end() : match.end() + int(match[2])])
-                yield Outcome(
-                    job=match[1].decode(), status=record["status"], value=str(record.get("value", "")),
-                    kind=str(record.get("kind", "")),
-                )  # fmt: skip
+        more = list(_outcomes_in(path))
+        overlap = 0
+        if path.name == "appendonly.aof" or path.name.startswith("history-"):
+            overlap = next((k for k in range(min(len(found), len(more)), 0, -1) if found[-k:] == more[:k]), 0)
+        found += more[overlap:]
+    return found
 
 
 def files(folder: Path) -> list[Path]:
-    """The append-only files in a server's data folder: one up to Redis 6.2, a folder of them from 7.0 on."""
-    single = folder / "appendonly.aof"
-    if single.is_file():
-        return [single]
+    """The append-only files in a server's data folder, oldest first: from Redis 7 on a folder of them that do not overlap.
+
+    Up to 6.2 it is one file. A rewrite takes its place; what was written during the rewrite is in both. Old ones are kept by
+    ``Server`` under a second name, ``history-….aof``.
+    """
     parts = (folder / "appendonlydir").glob("*.incr.aof")
-    return sorted(parts, key=lambda path: int(path.name.split(".")[-3]))
+    found = sorted(parts, key=lambda path: int(path.name.split(".")[-3])) + sorted(
+        folder.glob("history-*.aof")
+    )
+    single = folder / "appendonly.aof"
+    if single.is_file() and not any(single.samefile(path) for path in found):
+        found.append(single)
+    return found
+
+
+def _outcomes_in(path: Path) -> Iterator[Outcome]:
+    if path.stat().st_size == 0:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for match in _SET.finditer(data):
+            record = json.loads(data[match.end() : match.end() + int(match[2])])
+            yield Outcome(
+                job=match[1].decode(), status=record["status"], value=str(record.get("value", "")),
+                kind=str(record.get("kind", "")),
+            )  # fmt: skip

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.stress import aof, logbook
-from tests.stress.load import DEADLY, LIMITS
+from tests.stress.load import BLOCKING, DEADLY, LIMITS
 from tests.stress.witness import Evidence
 
 
@@ -16,8 +16,8 @@ def gather(folder: Path, ttl: float) -> Evidence:
     """Read everything."""
     return Evidence(
         jobs=logbook.jobs(folder / "jobs.log"), runs=logbook.bodies(folder / "bodies.log"),
-        outcomes=list(aof.outcomes(folder / "redis")), events=logbook.events(folder / "events.jsonl"),
-        limits=LIMITS, ttl=ttl, deadly=DEADLY,
+        outcomes=aof.outcomes(folder / "redis"), events=logbook.events(folder / "events.jsonl"),
+        limits=LIMITS, ttl=ttl, deadly=DEADLY, blocking=BLOCKING,
     )  # fmt: skip
 
 

@@ -36,5 +36,6 @@ block the event loop, the one for a moment and often, the other for longer than 
 
 LIMITS: Final = {name: kind.limit for name, kind in KINDS.items() if kind.limit is not None}
 DEADLY: Final = frozenset({"poison"})
+BLOCKING: Final = frozenset({"hog"})
 DELAY: Final = 0.5
 APP: Final = "stress"

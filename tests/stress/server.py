@@ -15,13 +15,18 @@ import redis
 import trio
 
 from flowq.backends.redis.find_server import find_redis_server
+from tests.stress.aof import files
 
 _UP = 60.0
+_LONG = 2 << 20
+"""Bytes of append-only file from which on it is rewritten."""
 SHIM = Path(__file__).with_name("clockshim.c")
 
 
 class Server:
-    """A redis-server with an append-only file that is synced before each reply and never rewritten: the witness reads it."""
+    """A redis-server with an append-only file that is synced before each reply. The witness reads it, so nothing that was ever
+    written to it is thrown away: before each rewrite the old file gets a second name, and from Redis 7 on old parts are kept.
+    """
 
     def __init__(self, folder: Path, program: Path | None = None) -> None:
         self.folder = folder
@@ -29,6 +34,8 @@ class Server:
         self.data.mkdir()
         self.socket = folder / "redis.sock"
         self.program = program or find_redis_server()
+        said = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True).stdout
+        self._keeps_parts = int(said.partition("v=")[2].partition(".")[0]) >= 7
         self._clock = folder / "clock"
         self._clock.write_bytes(struct.pack("q", 0))
         self._shim = _compile(folder)
@@ -61,6 +68,8 @@ class Server:
             "port": "0", "unixsocket": str(self.socket), "dir": str(self.data), "logfile": str(self.folder / "redis.log"),
             "save": "", "appendonly": "yes", "appendfsync": "always", "auto-aof-rewrite-percentage": "0", "daemonize": "no",
         }  # fmt: skip
+        if self._keeps_parts:
+            settings["aof-disable-auto-gc"] = "yes"
         command = [
             str(self.program),
             *(word for pair in settings.items() for word in ("--" + pair[0], pair[1])),
@@ -75,7 +84,9 @@ class Server:
                         f"redis-server ended:\n{(self.folder / 'redis.log').read_text()[-2000:]}"
                     )
                 await trio.sleep(0.01)
-        return time.monotonic()
+        at = time.monotonic()
+        self._shorten()
+        return at
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -89,6 +100,20 @@ class Server:
             (offset,) = struct.unpack("q", file.read(8))
             file.seek(0)
             file.write(struct.pack("q", offset + round(seconds * 1e6)))
+
+    def _shorten(self) -> None:
+        """Have the append-only file rewritten, so that the next start has little to read. Done where limited types wait anyhow: on a
+        slow disk it takes the server a few tenths of a second.
+        """
+        current = files(self.data)[-1:]
+        if not current or current[0].stat().st_size < _LONG:
+            return
+        if current[0].name == "appendonly.aof":
+            past = list(self.data.glob("history-*.aof"))
+            if not any(current[0].samefile(path) for path in past):
+                (self.data / f"history-{len(past):04}.aof").hardlink_to(current[0])
+        with self.client() as client, suppress(redis.RedisError):
+            client.bgrewriteaof()
 
     def _answers(self) -> bool:
         with self.client() as client, suppress(redis.RedisError):

@@ -71,7 +71,7 @@ class Case:
         return Evidence(
             jobs=logbook.jobs(self.folder / "jobs.log"),
             runs=logbook.bodies(self.folder / "bodies.log"),
-            outcomes=list(aof.outcomes(self.folder)),
+            outcomes=aof.outcomes(self.folder),
             events=logbook.events(self.folder / "events.jsonl"),
             limits={"one": 1, "two": 2},
             ttl=TTL,
@@ -333,6 +333,21 @@ def test_the_append_only_file_is_read_in_the_order_of_its_parts(tmp_path: Path) 
         record = written(f"one:{part}-0", {"status": "succeeded", "value": str(part)})
         (folder / f"appendonly.aof.{part}.incr.aof").write_bytes(record)
     assert [outcome.value for outcome in aof.outcomes(tmp_path)] == ["9", "10"]
+
+
+def test_what_a_rewritten_file_repeats_counts_once(tmp_path: Path) -> None:
+    """Up to Redis 6.2 what was written during a rewrite is in the old file and in the new one; a double outcome stays one."""
+    one, two, three = (written(f"one:{n}-0", {"status": "succeeded", "value": str(n)}) for n in (1, 2, 3))
+    (tmp_path / "history-0000.aof").write_bytes(one + two)
+    (tmp_path / "appendonly.aof").write_bytes(b"REDIS0009 not for us" + two + three + one)
+    assert [outcome.value for outcome in aof.outcomes(tmp_path)] == ["1", "2", "3", "1"]
+
+
+def test_a_file_with_two_names_is_read_once(tmp_path: Path) -> None:
+    """It got its second name before a rewrite that never came to its end."""
+    (tmp_path / "appendonly.aof").write_bytes(written("one:1-0", {"status": "succeeded", "value": "1"}))
+    (tmp_path / "history-0000.aof").hardlink_to(tmp_path / "appendonly.aof")
+    assert len(aof.outcomes(tmp_path)) == 1
 
 
 def test_the_witness_knows_nothing_of_flowq() -> None:

@@ -1,7 +1,8 @@
 """How well the tokens of a limited type were used while work for it was waiting. Imports nothing of flowq.
 
 A token that nobody can use is not counted: those of a lost worker for at most TTL + 1 s, and all of them from a server fault's
-begin to TTL + 1 s after its end. Both come from the killer's log; how many a lost worker held comes from the bodies' file.
+begin to TTL + 1 s after its end. Both come from the killer's log; how many a lost worker held comes from the bodies' file. A worker
+whose loop a body blocks for long counts as lost until a second after it: it can give nothing back.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ def _held(evidence: Evidence, task: str) -> list[tuple[float, float, int]]:
             by_pid[run.pid].append(run)
             later[run.job] = max(run.start, later.get(run.job, 0.0))
     found = []
-    for event in evidence.events:
-        if event.kind not in {"death", "stop", "link"} or (event.kind == "death" and event.code != -9):
+    for event in [*evidence.events, *_hogs(evidence)]:
+        if event.kind not in {"death", "stop", "link", "hog"} or (event.kind == "death" and event.code != -9):
             continue
         until = event.at + evidence.ttl + 1.0
         if event.kind != "death" and event.until - event.at < evidence.ttl:
@@ -113,3 +114,21 @@ def _held(evidence: Evidence, task: str) -> list[tuple[float, float, int]]:
             count += run.start <= event.at and (end >= event.at or unsettled)
         found.append((event.at, until, count))
     return found
+
+
+def _hogs(evidence: Evidence) -> list[Event]:
+    """When which worker's event loop was blocked on purpose."""
+    return [
+        Event(
+            kind="hog",
+            at=run.start,
+            until=run.end or run.start,
+            pid=run.pid,
+            slot=-1,
+            how="",
+            code=0,
+            held={},
+        )
+        for run in evidence.runs
+        if run.task in evidence.blocking
+    ]

@@ -32,6 +32,8 @@ class Evidence:
     ttl: float
     deadly: frozenset[str] = frozenset()
     """Types whose jobs shall end as a dead letter."""
+    blocking: frozenset[str] = frozenset()
+    """Types whose bodies block their worker's event loop for longer than a lease."""
 
     def deaths(self) -> dict[int, float]:
         """When each dead process was reaped: the bodies that were open in it ended then."""
