@@ -36,9 +36,9 @@ def main(
     ttl: Annotated[float, typer.Option(help="Length of the lease, seconds.", min=1)] = 2.0,
     every: Annotated[float, typer.Option(help="Seconds from one fault to the next.", min=0.2)] = 2.0,
     server: Annotated[Path | None, typer.Option(help="The redis-server program; default: as flowq finds one.")] = None,
-    out: Annotated[Path, typer.Option(help="Where stress.json and stress.svg go.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Where stress.json and stress.svg go.")] = Path("stress-results"),
     keep: Annotated[bool, typer.Option("--keep", help="Keep the logs of a good run, too.")] = False,
-    safety: Annotated[bool, typer.Option("--safety", help="Do not fail for figures of time: a busy machine.")] = False,
+    promises: Annotated[bool, typer.Option("--promises", help="Fail for broken promises only, not for figures of time.")] = False,
 ) -> None:  # fmt: skip
     """Real processes, real signals, a real redis-server; an independent witness counts what was lost or ran too often."""
     console = Console(width=None if Console().is_terminal else 120)
@@ -51,7 +51,7 @@ def main(
     console.print(f"seed {chosen}; logs in {folder}; again: {again} --every {every:g}", soft_wrap=True)
     course = trio.run(run, settings)
     evidence = gather(folder, ttl)
-    verdict = judge(evidence, left=course.left, fast=not safety)
+    verdict = judge(evidence, left=course.left, fast=not promises)
     _tell(console, settings, course, verdict)
     out.mkdir(parents=True, exist_ok=True)
     facts = {
@@ -69,7 +69,7 @@ def main(
     if verdict.is_right and not keep:
         shutil.rmtree(folder)
     elif not verdict.is_right:
-        console.print(f"[red]a promise is broken.[/] Logs: {folder}; again: {again}", soft_wrap=True)
+        console.print(f"[red]Not as promised.[/] Logs: {folder}; again: {again}", soft_wrap=True)
     raise typer.Exit(0 if verdict.is_right else 1)
 
 

@@ -42,7 +42,7 @@ class Chaos:
         self._chance = random.Random(f"{seed} victims")
         version = server.version()
         self._claim, self._settle = _sha(scripts.CLAIM, version), _sha(scripts.SETTLE, version)
-        self._kinds: dict[str, Callable[[Slot, float], Awaitable[None]]] = {
+        self._on_worker: dict[str, Callable[[Slot, float], Awaitable[None]]] = {
             "kill": self._kill,
             "kill before start": partial(self._trap, "before start", self._claim, "reply"),
             "kill before settle": partial(self._trap, "before settle", self._settle, "request"),
@@ -61,6 +61,16 @@ class Chaos:
             "cut request": partial(self._cut, "up", "half"),
             "lose request": partial(self._cut, "up", "none"),
         }
+        self._elsewhere: dict[str, Callable[[float], Awaitable[None]]] = {
+            "server": self._restart,
+            "pause": self._pause,
+            "storm": self._storm,
+            "clock forward": partial(self._step, 3600.0),
+            "clock back": partial(self._step, -3600.0),
+            "poison": partial(self._submit, "poison"),
+            "hog": partial(self._submit, "hog"),
+            "lose submit reply": self._lose_submit_reply,
+        }
 
     async def run(self, plan: list[Fault]) -> None:
         """Do them all, each at its time; those that last run beside the next ones."""
@@ -71,20 +81,10 @@ class Chaos:
                 nursery.start_soon(self._do, fault)
 
     async def _do(self, fault: Fault) -> None:
-        if fault.kind in self._kinds:
+        if fault.kind in self._on_worker:
             await self._hurt(fault)
-        elif fault.kind in {"poison", "hog"}:
-            self._events.event(fault.kind, at=time.monotonic())
-            await self._tell(f"hog {fault.seconds}" if fault.kind == "hog" else "poison")
-        elif fault.kind == "lose submit reply":
-            self._producer.cut_next("down", "none")
-            self._events.event("submit", at=time.monotonic(), how="reply lost")
-        elif fault.kind.startswith("clock"):
-            self._step(3600.0 if fault.kind == "clock forward" else -3600.0)
         else:
-            await {"server": self._restart, "pause": self._pause, "storm": self._storm}[fault.kind](
-                fault.seconds
-            )
+            await self._elsewhere[fault.kind](fault.seconds)
 
     async def _hurt(self, fault: Fault) -> None:
         """Choose a worker that nothing else is being done to, and that has been there for a moment."""
@@ -95,7 +95,7 @@ class Chaos:
         slot = self._chance.choice(grown)
         slot.busy = True
         try:
-            await self._kinds[fault.kind](slot, fault.seconds)
+            await self._on_worker[fault.kind](slot, fault.seconds)
         finally:
             slot.busy = False
 
@@ -173,9 +173,21 @@ class Chaos:
             await trio.sleep(STORM_PERIOD)
         self._events.event("storm", at=at, until=time.monotonic(), how=f"CLIENT KILL, {killed} connections")
 
-    def _step(self, seconds: float) -> None:
-        self._server.step_clock(seconds)
-        self._events.event("clock", at=time.monotonic(), how=f"{seconds:+.0f} s")
+    async def _step(self, by: float, _: float) -> None:
+        self._server.step_clock(by)
+        self._events.event("clock", at=time.monotonic(), how=f"{by:+.0f} s")
+        await trio.lowlevel.checkpoint()
+
+    # --- the producer -----------------------------------------------------------------------------------------------------
+
+    async def _submit(self, task: str, seconds: float) -> None:
+        self._events.event(task, at=time.monotonic())
+        await self._tell(f"{task} {seconds}" if seconds else task)
+
+    async def _lose_submit_reply(self, _: float) -> None:
+        self._producer.cut_next("down", "none")
+        self._events.event("submit", at=time.monotonic(), how="reply lost")
+        await trio.lowlevel.checkpoint()
 
 
 def _sha(script: Script, version: tuple[int, int, int]) -> bytes:

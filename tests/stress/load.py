@@ -19,10 +19,10 @@ class Kind:
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "single": Kind(seconds=0.4, limit=1),
+    "single": Kind(seconds=0.6, limit=1),
     "narrow": Kind(seconds=0.5, limit=4),
     "wide": Kind(seconds=0.5, limit=60),
-    "thread": Kind(seconds=0.4, limit=4),
+    "thread": Kind(seconds=0.6, limit=4),
     "free": Kind(seconds=0.05, rate=140.0),
     "delayed": Kind(seconds=0.05, rate=10.0),
     "flaky": Kind(seconds=0.02, rate=10.0),

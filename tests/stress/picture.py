@@ -27,7 +27,7 @@ STRIP: Final = 26
 """Height of a type's strip at the top."""
 SECONDS: Final = 30.0
 """What the picture shows of a longer run: the part in which the most kinds of things happen."""
-COLOURS: Final = ("#2a6fbb", "#d9822b", "#7a52a8", "#2f9e77", "#b8458b", "#8a6d3b")
+COLOURS: Final[tuple[str, ...]] = ("#2a6fbb", "#d9822b", "#7a52a8", "#2f9e77", "#b8458b", "#8a6d3b")
 FREE: Final = "#b4bcc6"
 RED: Final = "#d0021b"
 INK: Final = "#24292f"
@@ -246,7 +246,7 @@ def _marks(canvas: _Canvas, evidence: Evidence, slot: int, y: float, height: flo
             continue
         x = canvas.x(event.at)
         if event.kind == "death" and event.code == -9:
-            how = kills[event.pid].how if event.pid in kills else "poison"
+            how = f"SIGKILL {kills[event.pid].how}" if event.pid in kills else "poison"
             canvas.add("path", d=f"M{x} {y}v{height}", stroke=RED, stroke_width=1.6)
             _cross(canvas, x, y + height / 2)
             canvas.write(x + 9, y + height / 2 + 4, how, size=10, fill=RED, halo=True)
@@ -255,7 +255,7 @@ def _marks(canvas: _Canvas, evidence: Evidence, slot: int, y: float, height: flo
             canvas.write(x + 13, y + height / 2 + 4, "SIGTERM", size=10, halo=True)
         elif event.kind in {"stop", "link"}:
             text = "SIGSTOP" if event.kind == "stop" else event.how
-            canvas.write(x + 3, y + 10, text, size=10, fill="#7a4b00", halo=True)
+            canvas.write(x + 3, y + height - 3, text, size=10, fill="#7a4b00", halo=True)
 
 
 def _cross(canvas: _Canvas, x: float, y: float) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import redis
 import trio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from flowq.backends.redis.find_server import find_redis_server
 from tests.stress.aof import files
@@ -49,7 +51,10 @@ class Server:
     def client(self) -> redis.Redis:
         """A plain client on the straight way."""
         return redis.Redis(
-            unix_socket_path=str(self.socket), decode_responses=True, socket_timeout=5, retry=None
+            unix_socket_path=str(self.socket),
+            decode_responses=True,
+            socket_timeout=5,
+            retry=Retry(NoBackoff(), 0),
         )
 
     def version(self) -> tuple[int, int, int]:

@@ -113,11 +113,10 @@ def stale_settles(evidence: Evidence) -> list[str]:
             youngest[run.job] = run
     wrong = []
     for outcome in evidence.outcomes:
-        run = by_token.get(outcome.value)
-        if run is not None and youngest[outcome.job].fence > run.fence:
-            young = youngest[outcome.job]
+        older, young = by_token.get(outcome.value), youngest.get(outcome.job)
+        if older is not None and young is not None and young.fence > older.fence:
             wrong.append(
-                f"{outcome.job}: the outcome is of run {run.token} (fence {run.fence}), though run {young.token} "
+                f"{outcome.job}: the outcome is of run {older.token} (fence {older.fence}), though run {young.token} "
                 f"(fence {young.fence}) had begun"
             )
     return wrong
