@@ -33,6 +33,7 @@ def main(
     seed: Annotated[int | None, typer.Option(help="Draws the faults; default: a new one, which is printed.")] = None,
     backend: Annotated[Backend, typer.Option(help="Event loop of the workers; mixed: every other one.")] = Backend.mixed,
     workers: Annotated[int, typer.Option(help="Worker processes.", min=4)] = 6,
+    supervised: Annotated[int | None, typer.Option(help="How many of them under `flowq run`; default: half.", min=0)] = None,
     ttl: Annotated[float, typer.Option(help="Length of the lease, seconds.", min=1)] = 2.0,
     every: Annotated[float, typer.Option(help="Seconds from one fault to the next.", min=0.2)] = 2.0,
     server: Annotated[Path | None, typer.Option(help="The redis-server program; default: as flowq finds one.")] = None,
@@ -45,9 +46,12 @@ def main(
     chosen = seed if seed is not None else random.SystemRandom().randrange(1_000_000)
     folder = Path(tempfile.mkdtemp(prefix="fq-stress-"))
     settings = Settings(
-        seconds=seconds, seed=chosen, backend=backend.value, workers=workers, ttl=ttl, every=every, folder=folder, program=server
+        seconds=seconds, seed=chosen, backend=backend.value, workers=workers,
+        supervised=workers // 2 if supervised is None else supervised, ttl=ttl, every=every, folder=folder, program=server,
     )  # fmt: skip
     again = f"nox -s stress -- --seed {chosen} --seconds {seconds:g} --backend {backend.value} --workers {workers} --ttl {ttl:g}"
+    if supervised is not None:
+        again += f" --supervised {supervised}"
     console.print(f"seed {chosen}; logs in {folder}; again: {again} --every {every:g}", soft_wrap=True)
     course = trio.run(run, settings)
     evidence = gather(folder, ttl)
@@ -55,7 +59,7 @@ def main(
     _tell(console, settings, course, verdict)
     out.mkdir(parents=True, exist_ok=True)
     facts = {
-        "seed": chosen, "seconds": seconds, "backend": backend.value, "workers": workers, "ttl": ttl, "every": every,
+        "seed": chosen, "seconds": seconds, "backend": backend.value, "workers": workers, "supervised": settings.supervised, "ttl": ttl, "every": every,
         "redis": course.server_version, "skipped": course.skipped, "again": again,
     }  # fmt: skip
     report.write_json(out / "stress.json", facts, verdict)
@@ -79,7 +83,7 @@ def _held(verdict: Verdict) -> bool:
 
 def _tell(console: Console, settings: Settings, course: Course, verdict: Verdict) -> None:
     title = (
-        f"{settings.workers} workers on {settings.backend}, Redis {course.server_version}, TTL {settings.ttl:g} s, a fault every "
+        f"{settings.workers} workers on {settings.backend} ({settings.supervised} under flowq run), Redis {course.server_version}, TTL {settings.ttl:g} s, a fault every "
         f"{settings.every:g} s, seed {settings.seed}"
     )
     report.show(console, title, verdict)

@@ -48,6 +48,7 @@ class Chaos:
             "kill before settle": partial(self._trap, "before settle", self._settle, "request"),
             "kill after settle": partial(self._trap, "after settle", self._settle, "reply"),
             "term": self._term,
+            "kill the supervisor": self._kill_supervisor,
             "stop past the lease": self._stop,
             "stop for a moment": self._stop,
             "slow": self._link(lambda link, s: link.slow(s, 0.05), "slow"),
@@ -113,6 +114,13 @@ class Chaos:
             await trap.sprung.wait()
         slot.link.trap = None
         if not trap.sprung.is_set() and not slot.reaped.is_set():
+            self._fleet.kill(slot, "in the body")
+        await slot.reaped.wait()
+
+    async def _kill_supervisor(self, slot: Slot, _: float) -> None:
+        if slot.supervised:
+            self._fleet.kill_supervisor(slot)
+        else:
             self._fleet.kill(slot, "in the body")
         await slot.reaped.wait()
 

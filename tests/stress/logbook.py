@@ -70,7 +70,8 @@ class Submit:
 class Event:
     """A line of the killer's log.
 
-    kind: ``birth`` and ``death`` of a worker process (``code``: its exit code); the faults ``kill``, ``stop``, ``term``, ``link``,
+    kind: ``birth`` and ``death`` of a worker process (``code``: its exit code, ``how``: why its supervisor killed it, if that did it), the
+    end of a ``supervisor``; the faults ``kill``, ``stop``, ``term``, ``link``,
     ``hog``, ``poison`` on one worker; the faults ``server``, ``storm``, ``pause``, ``clock`` on the server; ``begin`` and ``end`` of
     the load.
     """

@@ -86,7 +86,11 @@ def window(evidence: Evidence) -> tuple[float, float]:
     begin, end = span(evidence)
     if end - begin <= SECONDS:
         return begin, max(end, begin + 1.0)
-    faults = [event for event in evidence.events if event.kind not in {"birth", "death", "begin", "end"}]
+    faults = [
+        event
+        for event in evidence.events
+        if event.kind not in {"birth", "death", "supervisor", "begin", "end"}
+    ]
 
     def worth(start: float) -> tuple[int, int]:
         inside = [event for event in faults if start <= event.at and event.until <= start + SECONDS - 3]
@@ -246,7 +250,13 @@ def _marks(canvas: _Canvas, evidence: Evidence, slot: int, y: float, height: flo
             continue
         x = canvas.x(event.at)
         if event.kind == "death" and event.code == -9:
-            how = f"SIGKILL {kills[event.pid].how}" if event.pid in kills else "poison"
+            how = (
+                f"SIGKILL {kills[event.pid].how}"
+                if event.pid in kills
+                else "by its supervisor"
+                if event.how
+                else "poison"
+            )
             canvas.add("path", d=f"M{x} {y}v{height}", stroke=RED, stroke_width=1.6)
             _cross(canvas, x, y + height / 2)
             canvas.write(x + 9, y + height / 2 + 4, how, size=10, fill=RED, halo=True)

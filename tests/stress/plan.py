@@ -29,7 +29,7 @@ class Fault:
 
 
 ON_WORKERS: Final = (
-    "kill", "kill before start", "kill before settle", "kill after settle", "kill", "term",
+    "kill", "kill before start", "kill before settle", "kill after settle", "kill", "term", "kill the supervisor",
     "stop past the lease", "stop for a moment",
     "slow", "trickle", "cut reply", "lose reply", "cut request", "lose request", "silence", "late silence", "partition", "refuse",
     "poison", "lose submit reply",

@@ -36,6 +36,8 @@ class Settings:
     seed: int
     backend: str
     workers: int
+    supervised: int
+    """How many of the workers are under ``flowq run``."""
     ttl: float
     every: float
     folder: Path
@@ -70,7 +72,7 @@ async def run(settings: Settings) -> Course:
         events.event("server", at=at, until=await server.start(), how="first start")
         course.server_version = ".".join(map(str, server.version()))
         async with trio.open_nursery() as nursery:
-            await fleet.keep(nursery, settings.workers)
+            await fleet.keep(nursery, settings.workers, settings.supervised)
             way = fleet.link(-1)
             await nursery.start(way.serve)
             await _all_joined(server, settings.workers)

@@ -67,7 +67,7 @@ def _load(evidence: Evidence, figures: dict[str, Any]) -> list[Row]:
     faults = Counter(
         event.kind
         for event in evidence.events
-        if event.kind not in {"birth", "death", "begin", "end"} and begin <= event.at < end
+        if event.kind not in {"birth", "death", "supervisor", "begin", "end"} and begin <= event.at < end
     )
     rate = len(stored) / (end - begin) if end > begin else math.nan
     figures |= {"jobs": len(stored), "seconds": end - begin, "jobs_per_second": rate, "faults": dict(faults)}
@@ -93,6 +93,9 @@ def _outcomes(evidence: Evidence, figures: dict[str, Any], left: list[str]) -> l
         Row("submits that became two jobs", str(len(copies)), not copies, copies),
         Row("workers that ended by themselves", str(len(ends)), not ends, ends),
     ]
+    if by_supervisors := witness.killed_by_supervisors(evidence):
+        figures["killed_by_supervisors"] = len(by_supervisors)
+        rows.append(Row("workers past their lease that their supervisor killed", str(len(by_supervisors))))
     if excused:
         rows.append(Row("second copies, marker taken by a clock step (P6)", str(excused)))
     if perhaps:

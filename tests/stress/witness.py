@@ -16,6 +16,8 @@ import attrs
 from tests.stress.aof import Outcome
 from tests.stress.logbook import Event, Run, Submit
 
+_SUPERVISOR_ENDS = {0, 3, -9, 70}
+"""Told to stop, with bodies handed back or not; killed; five of its workers died within a minute, as they do here."""
 AWAKE = 1.0
 """Seconds after SIGCONT in which a body that was stopped past its lease may still be on its way out."""
 
@@ -218,18 +220,25 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def unexpected_ends(evidence: Evidence) -> list[str]:
-    """Workers that ended although nobody had killed them, told them to, or given them a poison job."""
-    told = {event.pid for event in evidence.events if event.kind in {"kill", "term"}}
-    poisoned = {run.pid for run in evidence.runs if run.task in evidence.deadly}
-    return [
-        f"worker {event.pid} ended with code {event.code}"
-        for event in evidence.events
-        if event.kind == "death" and event.pid not in told | poisoned
-    ] + [
-        f"worker {event.pid} was told to stop and ended with code {event.code}"
-        for event in evidence.events
-        if event.kind == "death" and event.pid in told and event.code not in {0, 3, -9}
-    ]
+    """Processes that ended although nobody had killed them, told them to, or given them a poison job; or ended badly when told."""
+    told = {event.pid for event in evidence.events if event.kind == "term"}
+    killed = {event.pid for event in evidence.events if event.kind in {"kill", "stop"}}
+    killed |= {run.pid for run in evidence.runs if run.task in evidence.deadly}
+    wrong = []
+    for event in evidence.events:
+        if event.kind == "death":
+            if not (event.code in {0, 3} and event.pid in told) and not (
+                event.code == -9 and event.pid in killed
+            ):
+                wrong.append(f"worker {event.pid} ended with code {event.code} {event.how}".rstrip())
+        elif event.kind == "supervisor" and event.code not in _SUPERVISOR_ENDS:
+            wrong.append(f"the supervisor {event.pid} ended with code {event.code}")
+    return wrong
+
+
+def killed_by_supervisors(evidence: Evidence) -> list[Event]:
+    """Workers that overran their lease with limited bodies in them."""
+    return [event for event in evidence.events if event.kind == "death" and "lease ended" in event.how]
 
 
 def _losses(evidence: Evidence) -> dict[int, float]:
