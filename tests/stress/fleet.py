@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import attrs
-import psutil
+import psutil  # type: ignore[import-untyped]  # it has no types
 import trio
 
 from tests.stress.logbook import Log

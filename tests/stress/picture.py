@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
-import attrs
-
+from tests.stress.canvas import INK, LEFT, PALE, RED, RIGHT, WIDTH, Canvas
 from tests.stress.logbook import Run
 from tests.stress.verdict import span
 from tests.stress.witness import Evidence, counted_spans
 
-WIDTH: Final = 1280
-LEFT: Final = 92
-RIGHT: Final = 16
 LANE: Final = 2.6
 """Height of a body of a limited type; of another one half."""
 LANES: Final = 22
@@ -29,42 +25,13 @@ SECONDS: Final = 30.0
 """What the picture shows of a longer run: the part in which the most kinds of things happen."""
 COLOURS: Final[tuple[str, ...]] = ("#2a6fbb", "#d9822b", "#7a52a8", "#2f9e77", "#b8458b", "#8a6d3b")
 FREE: Final = "#b4bcc6"
-RED: Final = "#d0021b"
-INK: Final = "#24292f"
-PALE: Final = "#6e7781"
-
-
-@attrs.define
-class _Canvas:
-    root: ET.Element
-    begin: float
-    end: float
-
-    def x(self, at: float) -> float:
-        share = (min(max(at, self.begin), self.end) - self.begin) / (self.end - self.begin)
-        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
-
-    def shows(self, start: float, stop: float) -> bool:
-        return stop >= self.begin and start <= self.end
-
-    def add(self, tag: str, text: str = "", **facts: object) -> ET.Element:
-        element = ET.SubElement(
-            self.root, tag, {key.rstrip("_").replace("_", "-"): str(value) for key, value in facts.items()}
-        )
-        element.text = text or None
-        return element
-
-    def write(
-        self, x: float, y: float, text: str, *, size: int = 11, fill: str = INK, **facts: object
-    ) -> None:
-        self.add("text", text, x=x, y=y, font_size=size, fill=fill, **facts)
 
 
 def draw(path: Path, evidence: Evidence, title: str) -> None:
     """Write the picture of a run."""
     begin, end = window(evidence)
     root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "font-family": "system-ui, sans-serif"})
-    canvas = _Canvas(root, begin, end)
+    canvas = Canvas(root, begin, end)
     back = canvas.add("rect", width="100%", height="100%", rx=6, fill="#ffffff")
     colours = dict(zip(evidence.limits, COLOURS, strict=False))
     _legend(canvas, title, colours, evidence)
@@ -72,7 +39,7 @@ def draw(path: Path, evidence: Evidence, title: str) -> None:
     bands = ET.SubElement(root, "g")
     y = _strips(canvas, evidence, colours, top)
     y = _workers(canvas, evidence, colours, y + 14)
-    _server(_Canvas(bands, begin, end), evidence, top, y)
+    _server(Canvas(bands, begin, end), evidence, top, y)
     _axis(canvas, y)
     height = math.ceil(y + 34)
     root.set("viewBox", f"0 0 {WIDTH} {height}")
@@ -101,7 +68,7 @@ def window(evidence: Evidence) -> tuple[float, float]:
     return best, best + SECONDS
 
 
-def _legend(canvas: _Canvas, title: str, colours: dict[str, str], evidence: Evidence) -> None:
+def _legend(canvas: Canvas, title: str, colours: dict[str, str], evidence: Evidence) -> None:
     canvas.write(16, 24, title, size=15, font_weight="600")
     x = 16.0
     for task, colour in [*colours.items(), ("no limit", FREE)]:
@@ -118,9 +85,9 @@ def _legend(canvas: _Canvas, title: str, colours: dict[str, str], evidence: Evid
         x += 30 + 6.0 * len(text)
 
 
-def _sample(canvas: _Canvas, mark: str, x: float) -> None:
+def _sample(canvas: Canvas, mark: str, x: float) -> None:
     if mark == "kill":
-        _cross(canvas, x + 6, 40)
+        canvas.cross(x + 6, 40)
     elif mark == "term":
         canvas.add("path", d=f"M{x + 2} 36v8l8 -4z", fill=INK)
     else:
@@ -133,7 +100,7 @@ def _sample(canvas: _Canvas, mark: str, x: float) -> None:
         canvas.add("rect", x=x, y=36, width=12, height=8, **style)
 
 
-def _strips(canvas: _Canvas, evidence: Evidence, colours: dict[str, str], top: float) -> float:
+def _strips(canvas: Canvas, evidence: Evidence, colours: dict[str, str], top: float) -> float:
     """For each limited type: how many bodies run, against the limit."""
     y = top
     for task, limit in evidence.limits.items():
@@ -166,7 +133,7 @@ def _counts(spans: Iterable[tuple[float, float]]) -> Iterable[tuple[float, int]]
         yield at, running
 
 
-def _workers(canvas: _Canvas, evidence: Evidence, colours: dict[str, str], top: float) -> float:
+def _workers(canvas: Canvas, evidence: Evidence, colours: dict[str, str], top: float) -> float:
     """A row for each place in the fleet, in it the bodies of its worker, and of the next one after its death."""
     births = {event.pid: event for event in evidence.events if event.kind == "birth"}
     deaths = evidence.deaths()
@@ -193,7 +160,7 @@ def _workers(canvas: _Canvas, evidence: Evidence, colours: dict[str, str], top: 
 
 
 def _bodies(
-    canvas: _Canvas, runs: list[tuple[Run, int]], deaths: dict[int, float], colour: str, y: float, lane: float, lanes: int
+    canvas: Canvas, runs: list[tuple[Run, int]], deaths: dict[int, float], colour: str, y: float, lane: float, lanes: int
 ) -> None:  # fmt: skip
     path = []
     for run, place in runs:
@@ -227,7 +194,7 @@ def _by_colour(packed: list[tuple[Run, int]], colours: dict[str, str]) -> dict[s
     return found
 
 
-def _faults(canvas: _Canvas, evidence: Evidence, slot: int, y: float, height: float) -> None:
+def _faults(canvas: Canvas, evidence: Evidence, slot: int, y: float, height: float) -> None:
     """What is wrong with a worker for a while, behind its bodies."""
     canvas.add(
         "rect", x=LEFT, y=y, width=WIDTH - LEFT - RIGHT, height=height, fill="#f6f8fa", fill_opacity=0.6
@@ -242,7 +209,7 @@ def _faults(canvas: _Canvas, evidence: Evidence, slot: int, y: float, height: fl
             ET.SubElement(box, "title").text = f"{event.kind}: {event.how}"
 
 
-def _marks(canvas: _Canvas, evidence: Evidence, slot: int, y: float, height: float) -> None:
+def _marks(canvas: Canvas, evidence: Evidence, slot: int, y: float, height: float) -> None:
     """Ends and new beginnings of a worker, before its bodies."""
     kills = {event.pid: event for event in evidence.events if event.kind == "kill"}
     for event in evidence.events:
@@ -250,15 +217,11 @@ def _marks(canvas: _Canvas, evidence: Evidence, slot: int, y: float, height: flo
             continue
         x = canvas.x(event.at)
         if event.kind == "death" and event.code == -9:
-            how = (
-                f"SIGKILL {kills[event.pid].how}"
-                if event.pid in kills
-                else "by its supervisor"
-                if event.how
-                else "poison"
-            )
+            how = "by its supervisor" if "lease ended" in event.how else "poison"
+            if event.pid in kills:
+                how = f"SIGKILL {kills[event.pid].how}"
             canvas.add("path", d=f"M{x} {y}v{height}", stroke=RED, stroke_width=1.6)
-            _cross(canvas, x, y + height / 2)
+            canvas.cross(x, y + height / 2)
             canvas.write(x + 9, y + height / 2 + 4, how, size=10, fill=RED, halo=True)
         elif event.kind == "term":
             canvas.add("path", d=f"M{x} {y + height / 2 - 5}v10l10 -5z", fill=INK)
@@ -268,11 +231,7 @@ def _marks(canvas: _Canvas, evidence: Evidence, slot: int, y: float, height: flo
             canvas.write(x + 3, y + height - 3, text, size=10, fill="#7a4b00", halo=True)
 
 
-def _cross(canvas: _Canvas, x: float, y: float) -> None:
-    canvas.add("path", d=f"M{x - 5} {y - 5}l10 10m0 -10l-10 10", stroke=RED, stroke_width=2.6)
-
-
-def _server(canvas: _Canvas, evidence: Evidence, top: float, bottom: float) -> None:
+def _server(canvas: Canvas, evidence: Evidence, top: float, bottom: float) -> None:
     """What reaches everybody: bands over the whole height."""
     taken = [-math.inf, -math.inf]
     for event in sorted(evidence.events, key=lambda event: event.at):
@@ -304,14 +263,14 @@ def _server(canvas: _Canvas, evidence: Evidence, top: float, bottom: float) -> N
         canvas.write(at, top - 4 - 11 * line, text, size=10, fill=PALE)
 
 
-def _band(canvas: _Canvas, left: float, right: float, top: float, bottom: float, fill: str) -> None:
+def _band(canvas: Canvas, left: float, right: float, top: float, bottom: float, fill: str) -> None:
     if right > left:
         canvas.add(
             "rect", x=left, y=top, width=round(right - left, 1), height=round(bottom - top, 1), fill=fill
         )
 
 
-def _axis(canvas: _Canvas, y: float) -> None:
+def _axis(canvas: Canvas, y: float) -> None:
     step = 5 if canvas.end - canvas.begin > 12 else 1
     at = 0
     while canvas.begin + at <= canvas.end + 1e-6:

@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 
 from tests.stress import picture
 from tests.stress.by_hand import Case
+from tests.stress.canvas import RED
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -51,7 +52,7 @@ def test_a_killed_body_ends_at_its_death(tmp_path: Path) -> None:
     deaths = [
         p.get("d", "")
         for p in root.iter(f"{SVG}path")
-        if p.get("stroke") == picture.RED and p.get("stroke-width") == "1.6"
+        if p.get("stroke") == RED and p.get("stroke-width") == "1.6"
     ]
     bars = [p.get("d", "") for p in root.iter(f"{SVG}path") if p.get("stroke") == picture.COLOURS[0]]
     [death], [first, _] = deaths, bars

@@ -158,7 +158,17 @@ def test_a_submit_that_became_two_jobs_is_found(case: Case) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "code", "is_right"),
-    [("", 1, False), ("", -9, False), ("kill", -9, True), ("term", 0, True), ("term", 1, False)],
+    [
+        ("", 1, False),
+        ("", 0, False),
+        ("", -9, False),
+        ("kill", -9, True),
+        ("kill", 1, False),
+        ("stop", -9, True),
+        ("term", 0, True),
+        ("term", 3, True),
+        ("term", 1, False),
+    ],
 )
 def test_a_worker_that_ends_by_itself_is_found(case: Case, kind: str, code: int, is_right: bool) -> None:
     """Only who was killed may die, and who was told to stop ends well."""
