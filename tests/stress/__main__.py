@@ -38,6 +38,9 @@ def main(
     ttl: Annotated[float, typer.Option(help="Length of the lease, seconds.", min=1)] = 2.0,
     every: Annotated[float, typer.Option(help="Seconds from one fault to the next.", min=0.2)] = 2.0,
     server: Annotated[Path | None, typer.Option(help="The redis-server program; default: as flowq finds one.")] = None,
+    power_loss: Annotated[
+        bool, typer.Option("--power-loss", help="Each restart of Redis loses the last writes that it has acknowledged.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Where stress.json and stress.svg go.")] = Path("stress-results"),
     keep: Annotated[bool, typer.Option("--keep", help="Keep the logs of a good run, too.")] = False,
     promises: Annotated[bool, typer.Option("--promises", help="Fail for broken promises only, not for figures of time.")] = False,
@@ -49,8 +52,11 @@ def main(
     settings = Settings(
         seconds=seconds, seed=chosen, backend=backend.value, workers=workers,
         supervised=_supervised(workers) if supervised is None else supervised, ttl=ttl, every=every, folder=folder, program=server,
+        loses=power_loss,
     )  # fmt: skip
     again = f"nox -s stress -- --seed {chosen} --seconds {seconds:g} --backend {backend.value} --workers {workers} --ttl {ttl:g}"
+    if power_loss:
+        again += " --power-loss"
     if supervised is not None:
         again += f" --supervised {supervised}"
     console.print(f"seed {chosen}; logs in {folder}; again: {again} --every {every:g}", soft_wrap=True)
@@ -61,7 +67,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     facts = {
         "seed": chosen, "seconds": seconds, "backend": backend.value, "workers": workers, "supervised": settings.supervised, "ttl": ttl, "every": every,
-        "redis": course.server_version, "skipped": course.skipped, "again": again,
+        "power_loss": power_loss, "redis": course.server_version, "skipped": course.skipped, "again": again,
     }  # fmt: skip
     report.write_json(out / "stress.json", facts, verdict)
     figures = verdict.figures

@@ -19,6 +19,15 @@ _SET = re.compile(
 )
 
 
+_ENTRY = re.compile(
+    rb"\$4\r\nXADD\r\n\$\d+\r\nflowq:\{[^}]*\}:s:([^\r]+)\r\n\$\d+\r\n(\d+-\d+)\r\n", re.IGNORECASE
+)
+_DELAYED = re.compile(
+    rb"\$4\r\nHSET\r\n\$\d+\r\nflowq:\{[^}]*\}:delayed:d\r\n\$\d+\r\n([^\r]+)\r\n", re.IGNORECASE
+)
+_COMMANDS = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"
+
+
 @attrs.frozen
 class Outcome:
     """One record of how a job ended."""
@@ -41,6 +50,27 @@ def outcomes(folder: Path) -> list[Outcome]:
             overlap = next((k for k in range(min(len(found), len(more)), 0, -1) if found[-k:] == more[:k]), 0)
         found += more[overlap:]
     return found
+
+
+def cut_tail(folder: Path, size: int, keep: Path) -> None:
+    """Take up to so many bytes off the end of what a dead server has written, as a loss of power does; they go to ``keep``."""
+    path = files(folder)[-1]
+    data = path.read_bytes()
+    # a rewritten file begins with a snapshot, which has no loose end
+    cut = max(len(data) - size, data.find(_COMMANDS) + len(_COMMANDS))
+    keep.write_bytes(data[cut:])
+    with path.open("r+b") as file:
+        file.truncate(cut)
+
+
+def submitted(folder: Path) -> frozenset[str]:
+    """Ids of jobs whose submit is in a tail that was cut off."""
+    found: set[str] = set()
+    for path in folder.glob("tail-*.bin"):
+        data = path.read_bytes()
+        found |= {f"{match[1].decode()}:{match[2].decode()}" for match in _ENTRY.finditer(data)}
+        found |= {match[1].decode() for match in _DELAYED.finditer(data)}
+    return frozenset(found)
 
 
 def files(folder: Path) -> list[Path]:

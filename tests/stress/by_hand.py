@@ -72,6 +72,7 @@ class Case:
             limits={"one": 1, "two": 2},
             ttl=TTL,
             deadly=frozenset({"poison"}),
+            cut=aof.submitted(self.folder),
         )
 
     def wrong(self, *, fast: bool = False) -> dict[str, list[str]]:

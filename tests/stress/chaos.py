@@ -32,8 +32,10 @@ class Chaos:
     """Hurts a fleet and its server."""
 
     def __init__(
-        self, fleet: Fleet, server: Server, producer: Link, tell: Callable[[str], Awaitable[None]], events: Log, seed: int
+        self, fleet: Fleet, server: Server, producer: Link, tell: Callable[[str], Awaitable[None]], events: Log, *, seed: int,
+        loses: bool,
     ) -> None:  # fmt: skip
+        self._loses = loses
         self._fleet = fleet
         self._server = server
         self._producer = producer
@@ -161,9 +163,14 @@ class Chaos:
     async def _restart(self, seconds: float) -> None:
         at = time.monotonic()
         self._server.kill()
+        if self._loses:
+            # from a single write up to half a second's
+            self._server.lose_tail(round(10 ** self._chance.uniform(2.3, 5.6)))
         await trio.sleep(seconds)
         until = await self._server.start()
-        self._events.event("server", at=at, until=until, how="SIGKILL")
+        self._events.event(
+            "server", at=at, until=until, how="SIGKILL, tail lost" if self._loses else "SIGKILL"
+        )
 
     async def _pause(self, seconds: float) -> None:
         at = time.monotonic()

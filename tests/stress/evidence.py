@@ -18,6 +18,7 @@ def gather(folder: Path, ttl: float) -> Evidence:
         jobs=logbook.jobs(folder / "jobs.log"), runs=logbook.bodies(folder / "bodies.log"),
         outcomes=aof.outcomes(folder / "redis"), events=logbook.events(folder / "events.jsonl"),
         limits=LIMITS, ttl=ttl, deadly=DEADLY, blocking=BLOCKING,
+        cut=aof.submitted(folder / "redis"),
     )  # fmt: skip
 
 

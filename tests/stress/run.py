@@ -41,6 +41,8 @@ class Settings:
     ttl: float
     every: float
     folder: Path
+    loses: bool = False
+    """Each restart of the server loses the end of what it has acknowledged."""
     program: Path | None = None
     """Of redis-server; None: as flowq finds one."""
 
@@ -99,7 +101,7 @@ async def _load_and_faults(settings: Settings, events: Log, server: Server, flee
         )  # fmt: skip
     try:
         tell = functools.partial(_tell, producer)
-        chaos = Chaos(fleet, server, way, tell, events, settings.seed)
+        chaos = Chaos(fleet, server, way, tell, events, seed=settings.seed, loses=settings.loses)
         # limited types start nothing for the first lease of a new server: the first member's
         await trio.sleep(settings.ttl + 1.0)
         events.event("begin", at=time.monotonic())

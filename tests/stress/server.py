@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from flowq.backends.redis.find_server import find_redis_server
-from tests.stress.aof import files
+from tests.stress.aof import cut_tail, files
 
 _UP = 60.0
 _LONG = 2 << 20
@@ -98,6 +98,10 @@ class Server:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def lose_tail(self, size: int) -> None:
+        """Cut so many bytes off the end of what it has written. It is dead."""
+        cut_tail(self.data, size, self.data / f"tail-{time.monotonic_ns()}.bin")
 
     def step_clock(self, seconds: float) -> None:
         """Put its wall clock forward, or back, by so much. Monotonic clocks stay."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.stress import aof, witness
-from tests.stress.by_hand import Case, written
+from tests.stress.by_hand import Case, command, written
 from tests.stress.tokens import use_of
 
 
@@ -258,6 +258,18 @@ def test_the_append_only_file_is_read_in_the_order_of_its_parts(tmp_path: Path) 
         record = written(f"one:{part}-0", {"status": "succeeded", "value": str(part)})
         (folder / f"appendonly.aof.{part}.incr.aof").write_bytes(record)
     assert [outcome.value for outcome in aof.outcomes(tmp_path)] == ["9", "10"]
+
+
+def test_what_the_server_forgot_is_not_lost(case: Case) -> None:
+    """The end of its file was cut off, with a submit in it; a job of which it knows is lost all the same."""
+    (case.folder / "appendonly.aof").write_bytes(
+        b"snapshot" + command("SELECT", "0") + command("XADD", "flowq:{t}:s:one", "6-0", "d", "{}")
+    )
+    aof.cut_tail(case.folder, 1000, case.folder / "tail-1.bin")
+    assert (case.folder / "appendonly.aof").read_bytes() == b"snapshot" + command("SELECT", "0")
+    case.submit(6)
+    case.submit(7)
+    assert case.wrong() == {"lost": ["one:7-0 (number 7): stored, and no outcome is on record"]}
 
 
 def test_what_a_rewritten_file_repeats_counts_once(tmp_path: Path) -> None:

@@ -93,6 +93,9 @@ def _outcomes(evidence: Evidence, figures: dict[str, Any], left: list[str]) -> l
         Row("submits that became two jobs", str(len(copies)), not copies, copies),
         Row("workers that ended by themselves", str(len(ends)), not ends, ends),
     ]
+    if gone := sum(job.job in evidence.cut for job in evidence.jobs):
+        figures["gone_with_the_tail"] = gone
+        rows.append(Row("submits that the server forgot with its tail", str(gone)))
     if by_supervisors := witness.killed_by_supervisors(evidence):
         figures["killed_by_supervisors"] = len(by_supervisors)
         rows.append(Row("workers past their lease that their supervisor killed", str(len(by_supervisors))))
