@@ -199,6 +199,8 @@ class Consumer:
         if self.limiter is not None:
             self.limiter.release_on_behalf_of(self)
             self.limiter = None
+            if self.lease.over:
+                self.floor.left_late()
 
     def _let_go(self, lane: Lane, now: float) -> int:
         """The job is in hand no more. Returns the milliseconds that it took."""

@@ -68,6 +68,8 @@ class Floor:
         """Called by a consumer that finds the lease over before the watchdog does."""
         self.interrupt: Callable[[BaseException], None] = _nothing_of
         """Called with the KeyboardInterrupt that struck a body."""
+        self.left_late: Callable[[], None] = _nothing
+        """Called when a body of a limited lane has left after its lease."""
 
     # --- work comes in ------------------------------------------------------------------------------------------------------
 

@@ -141,6 +141,8 @@ class Member:
         lease.lost(now)
         cancelled = floor.lose_lease()
         self._keeper.poke()
+        # the keeper may be waiting for an answer, and the exchange for the server: neither would tell the supervisor in time
+        self._keeper.publish()
         floor.events.say(
             logging.ERROR, "lease.lost", "this worker lost its lease (%s): %d bodies cancelled, %d jobs kept; it joins again",
             why, cancelled, len(floor.known), why=why, bodies=cancelled, kept=len(floor.known),

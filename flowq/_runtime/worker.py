@@ -185,6 +185,7 @@ def _start_upkeep(crew: Crew, shift: Shift, upkeep: Shelter, options: RunOptions
     floor, member, keeper = crew.floor, crew.member, crew.keeper
     floor.late = partial(member.lapse, "no renewal was answered in time")
     floor.interrupt = shift.interrupt
+    floor.left_late = keeper.publish
     crew.exchange.after_turn = shift.after_turn
     crew.control.heard = crew.housekeeping.soon
     keeper.reports = Reports(

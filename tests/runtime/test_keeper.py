@@ -11,8 +11,10 @@ import anyio
 import pytest
 
 import flowq
+from flowq._model import Renewed
 from flowq._runtime.clock import monotonic_clock
 from flowq._runtime.overrun import SLOTS, VARIABLE, Publisher, create, read
+from flowq.backends.protocol import Standing
 from tests.runtime.conftest import Stage, eventually
 
 
@@ -141,6 +143,58 @@ async def test_an_overrun_is_published_until_the_body_has_left(
         await eventually(lambda: any(slot.is_overdue(now()) for slot in read(path)))
         leave.set()
         await eventually(lambda: not any(slot.is_overdue(now()) for slot in read(path)))
+
+
+@pytest.mark.parametrize("body", ["had ended", "leaves when cancelled"])
+async def test_a_keeper_that_waits_for_an_answer_does_not_make_a_worker_overdue(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    """P8: the lease ends while the renewal hangs and outcomes cannot be sent, and no limited body stays: there is nobody to kill."""
+    path = tmp_path / "deadlines"
+    create(path)
+    monkeypatch.setenv(VARIABLE, str(path))
+    app = stage.app(lease_ttl=1)
+    end, end_free = anyio.Event(), anyio.Event()
+    answered = threading.Event()
+    now = monotonic_clock()
+
+    @app.task(limit=1)
+    async def waits() -> None:
+        await end.wait()
+
+    @app.task
+    async def free() -> None:
+        await end_free.wait()
+
+    worker = await stage.start(app)
+
+    class Hanging:
+        """Its request is on its way, and no reply comes."""
+
+        def renew(self, me: Standing, running: int) -> Renewed:
+            answered.wait(10)
+            raise flowq.Unavailable("no reply came")
+
+        def close(self) -> None: ...
+
+    async with app:
+        await waits.enqueue()
+        await free.enqueue()
+        await eventually(lambda: worker.stats().running == 2 and [slot.bodies for slot in read(path)] == [1])
+        app.line.cut(60)
+        worker._crew.keeper._new_renewer = Hanging
+        worker._crew.keeper._renewer = None
+        end_free.set()
+        if body == "had ended":
+            end.set()
+        kill_at = read(path)[0].kill_at
+        try:
+            while now() < kill_at + 0.3:
+                assert not any(slot.is_overdue(now()) for slot in read(path))
+                await anyio.sleep(0.01)
+        finally:
+            answered.set()
+    assert worker.stats().leases_lost == 1
 
 
 def test_each_worker_of_a_process_has_a_slot_of_its_own(tmp_path: Path) -> None:
