@@ -22,11 +22,11 @@ class Macros(Driver):
             self.fresh(j)
         self.all_of([("resume", i, first), ("limbo",), ("turn", i), ("deliver", i)])
 
-    @rule(lanes=st.lists(LANE, min_size=1, max_size=2), times=st.integers(2, 3))
-    def poison(self, lanes: list[str], times: int) -> None:
+    @rule(lanes=st.lists(LANE, min_size=1, max_size=2), times=st.integers(2, 3), n=st.sampled_from([2, 2, 5]))
+    def poison(self, lanes: list[str], times: int, n: int) -> None:
         """Whoever takes it dies."""
         for lane in lanes:
-            self.do("submit", lane, 2)
+            self.do("submit", lane, n)
         for _ in range(times):
             self.fresh(0)
             self.all_of([("crash", 0), ("crash", 2), ("tick", 6000), ("turn", 1), ("tick", 6000)])
@@ -68,14 +68,20 @@ class Macros(Driver):
         self.do("submit", lane, 3)
         self.fresh(j)
 
-    @rule(i=SLOT, j=SLOT, loss=st.sampled_from(["failover", "failover", "members", "destroy"]), lane=LANE)
-    def loop_is_blocked(self, i: int, j: int, loss: str, lane: str) -> None:
-        """The server forgets while a worker's loop waits for a reply and its keeper goes on."""
+    @rule(
+        i=SLOT,
+        j=SLOT,
+        loss=st.sampled_from(["failover", "failover", "members", "destroy"]),
+        lane=LANE,
+        ms=st.sampled_from([5600, 12_000]),
+    )
+    def loop_is_blocked(self, i: int, j: int, loss: str, lane: str, ms: int) -> None:
+        """The server forgets while a worker's loop waits for a reply and its keeper goes on; for more or less than a lease."""
         self.all_of([("turn", i), ("turn", j), ("turn", i), ("turn", j), ("submit", lane, 1), ("snap",)])
         self.all_of([("turn", i), ("turn", i, "late")])
         self.do(*{"destroy": ("destroy", lane), "failover": ("failover",)}.get(loss, ("lose", loss)))
         self.fresh(j)
-        self.do("tick", 12_000)
+        self.do("tick", ms)
         self.fresh(j)
         self.do("deliver", i)
 
@@ -97,6 +103,15 @@ class Macros(Driver):
             self.do("turn", i)
         self.all_of([("limbo",), ("quiet",)])
 
+    @rule(i=SLOT, j=SLOT, lane=LANE)
+    def mine_outlives_its_connection(self, i: int, j: int, lane: str) -> None:
+        """What it lists is old when it arrives."""
+        self.fresh(i)
+        self.all_of([("turn", i, "lost_reply"), ("turn", i), ("turn", i, "limbo"), ("submit", lane, 1)])
+        self.fresh(i)
+        self.do("limbo")
+        self.fresh(j)
+
     @rule(i=SLOT, k=st.integers(0, 2), fate=st.sampled_from(["lost_reply", "lost_between", "limbo", "late"]))
     def released_and_taken_again(self, i: int, k: int, fate: str) -> None:
         """The resend of a release must not hit the delivery that came after it."""
@@ -112,8 +127,10 @@ class Macros(Driver):
             ]
         )
 
-    @rule(i=SLOT, ms=st.sampled_from([3_600_000, 300]), gap=st.sampled_from([0, 4000]))
+    @rule(i=SLOT, ms=st.sampled_from([3_600_000, 300, -3_600_000]), gap=st.sampled_from([0, 4000]))
     def clock_jumps_while_running(self, i: int, ms: int, gap: int) -> None:
+        if ms < 0:
+            self.do("submit", "u", 1, 700)
         self.all_of([("turn", i), ("cut", i), ("tick", gap), ("clock", ms), ("tick", 800)])
         self.fresh((i + 1) % 3)
         self.all_of([("tick", 4000), ("turn", (i + 1) % 3), ("heal", i)])
