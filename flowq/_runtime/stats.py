@@ -27,6 +27,10 @@ class WorkerStats:
     refused: int
     """Outcomes that were not taken: another delivery owns the job, or it is gone."""
     leases_lost: int
+    loop_stalls: int
+    """Times that the event loop stood still for two seconds or more."""
+    outages: int
+    """Times that the server could not be reached."""
     cut_off: int
     """Bodies that were cancelled at the end because their grace was over."""
     turns: int
@@ -52,6 +56,8 @@ def collect(crew: Crew, *, cut_off: int, draining: bool) -> WorkerStats:
         handed_back=tally.get("Released", 0),
         refused=tally.get("job.fenced", 0) + tally.get("job.gone", 0),
         leases_lost=floor.events.counts.get("lease.lost", 0),
+        loop_stalls=floor.events.counts.get("loop.stalled", 0),
+        outages=floor.events.counts.get("redis.lost", 0),
         cut_off=cut_off,
         turns=crew.exchange.turns,
         last_answer=crew.exchange.answered_at,

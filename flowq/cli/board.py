@@ -29,7 +29,7 @@ from flowq._runtime.clock import monotonic_clock
 
 PULSE: Final = "FLOWQ_PULSE"
 """Environment variable that names a worker process its pulse file."""
-_PULSE: Final = struct.Struct("<ddII")
+_PULSE: Final = struct.Struct("<ddIII8Q")
 _LOADED, _CONSUMING, _DRAINING = 1, 2, 4
 
 
@@ -51,6 +51,23 @@ class Pulse:
     consuming: bool = False
     """It is a member of the fleet."""
     draining: bool = False
+    concurrency: int = 0
+    succeeded: int = 0
+    """This one and all below are counted since the process began, for ``/metrics``."""
+    retried: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    handed_back: int = 0
+    stalls: int = 0
+    """Times that the event loop stood still."""
+    outages: int = 0
+    """Times that Redis was lost."""
+    leases_lost: int = 0
+
+
+_COUNTERS: Final = (
+    "succeeded", "retried", "dead", "cancelled", "handed_back", "stalls", "outages", "leases_lost",
+)  # fmt: skip
 
 
 class PulseFile:
@@ -69,13 +86,23 @@ class PulseFile:
     def write(self, pulse: Pulse) -> None:
         """Say it."""
         flags = _LOADED * pulse.loaded | _CONSUMING * pulse.consuming | _DRAINING * pulse.draining
-        _PULSE.pack_into(self._map, 0, pulse.at, pulse.polled_at, flags, pulse.running)
+        counts = [getattr(pulse, name) for name in _COUNTERS]
+        _PULSE.pack_into(
+            self._map, 0, pulse.at, pulse.polled_at, flags, pulse.running, pulse.concurrency, *counts
+        )
 
     def read(self) -> Pulse:
         """What was said last."""
-        at, polled_at, flags, running = _PULSE.unpack_from(self._map, 0)
+        at, polled_at, flags, running, concurrency, *counts = _PULSE.unpack_from(self._map, 0)
         return Pulse(
-            at, polled_at, running, bool(flags & _LOADED), bool(flags & _CONSUMING), bool(flags & _DRAINING)
+            at=at,
+            polled_at=polled_at,
+            running=running,
+            loaded=bool(flags & _LOADED),
+            consuming=bool(flags & _CONSUMING),
+            draining=bool(flags & _DRAINING),
+            concurrency=concurrency,
+            **dict(zip(_COUNTERS, counts, strict=True)),
         )
 
     def close(self) -> None:

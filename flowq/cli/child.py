@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 import attrs
 from anyio.abc import TaskGroup
 
@@ -24,7 +26,7 @@ from flowq._app import App
 from flowq._errors import FlowqError, Unavailable
 from flowq._runtime import overrun
 from flowq._runtime.worker import Worker
-from flowq.cli import logs
+from flowq.cli import logs, metrics
 from flowq.cli.board import PULSE, Pulse, PulseFile, clock
 from flowq.cli.exits import Exit, exit_of
 from flowq.cli.lifeline import end_with_supervisor
@@ -90,6 +92,8 @@ class WorkerProcess:
             self.tasks = tasks
             await tasks.start(self._heed_signals)
             tasks.start_soon(self._beat)
+            if self.settings.metrics:
+                tasks.start_soon(self._look_out)
             self.code = await self._serve()
             tasks.cancel_scope.cancel()
         return self.code
@@ -171,6 +175,26 @@ class WorkerProcess:
             self._say_alive()
             await anyio.sleep(BEAT)
 
+    async def _look_out(self) -> None:
+        """For ``/metrics``: leave the app's figures where the supervisor finds them."""
+        url = self.app.setting("url").value
+        if not url or url.startswith("memory://"):
+            return
+        s = self.settings
+        lookout = metrics.Lookout(
+            Path(s.metrics), s.index, url, self.app.name, self.app.setting("namespace").value
+        )
+        said_at = -math.inf
+        try:
+            while True:
+                try:
+                    await anyio.to_thread.run_sync(lookout.look, abandon_on_cancel=True)
+                except FlowqError as error:
+                    said_at = metrics.say(error, said_at)
+                await anyio.sleep(metrics.LOOK_EVERY)
+        finally:
+            lookout.close()
+
     def _say_alive(self) -> None:
         now = clock()
         if self.worker is None:
@@ -186,6 +210,15 @@ class WorkerProcess:
                 loaded=True,
                 consuming=stats.is_member,
                 draining=stats.is_draining,
+                concurrency=self.settings.concurrency,
+                succeeded=stats.succeeded,
+                retried=stats.retried,
+                dead=stats.dead,
+                cancelled=stats.cancelled,
+                handed_back=stats.handed_back,
+                stalls=stats.loop_stalls,
+                outages=stats.outages,
+                leases_lost=stats.leases_lost,
             )
         )
 

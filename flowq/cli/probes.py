@@ -1,4 +1,4 @@
-"""``/livez`` and ``/readyz`` over HTTP, answered inside the supervisor's own loop: no thread, no framework, no Redis.
+"""``/livez``, ``/readyz`` and ``/metrics`` over HTTP, answered inside the supervisor's own loop: no thread, no framework, no Redis.
 
 What this room does: a few connections at a time, one short request each, one short answer. What it will not do: decide what is
 alive (the supervisor's ``Report`` does).
@@ -18,11 +18,13 @@ from typing import Any, Final
 import attrs
 
 from flowq._errors import ConfigurationError
+from flowq.cli.metrics import HOW
 
 MOST_CONNECTIONS: Final = 64
 PATIENCE: Final = 2.0
 """Seconds that a client may take to say what it wants."""
 _BACKLOG: Final = 16
+_JSON: Final = "application/json"
 
 
 @attrs.frozen
@@ -34,14 +36,20 @@ class Report:
     ready: bool
     """At least one of them consumes, and nobody asked to stop."""
     detail: dict[str, Any]
+    metrics: Callable[[], bytes] | None = None
+    """Makes the page; None: what it needs is not installed."""
 
-    def answer(self, path: str) -> tuple[int, bytes]:
-        """HTTP status and body for a path."""
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """HTTP status, type of the content, and body for a path."""
+        if path.partition("?")[0] == "/metrics":
+            if self.metrics is None:
+                return 501, "text/plain; charset=utf-8", HOW.encode() + b"\n"
+            return 200, "text/plain; version=0.0.4; charset=utf-8", self.metrics()
         held = {"/livez": self.live, "/readyz": self.ready}.get(path.partition("?")[0])
         if held is None:
-            return 404, b'{"error": "there are /livez and /readyz"}\n'
+            return 404, _JSON, b'{"error": "there are /livez, /readyz and /metrics"}\n'
         body = {"ok": held, "live": self.live, "ready": self.ready, **self.detail}
-        return 200 if held else 503, json.dumps(body).encode() + b"\n"
+        return 200 if held else 503, _JSON, json.dumps(body).encode() + b"\n"
 
 
 @attrs.define
@@ -134,9 +142,9 @@ class Probes:
             return
         words = client.asked.partition(b"\r\n")[0].decode("latin-1").split(" ")
         if len(words) == 3 and words[0] in {"GET", "HEAD"}:
-            status, body = self._report().answer(words[1])
+            status, content, body = self._report().answer(words[1])
             head = (
-                f"HTTP/1.1 {status} {'OK' if status == 200 else 'NO'}\r\nContent-Type: application/json\r\n"
+                f"HTTP/1.1 {status} {'OK' if status == 200 else 'NO'}\r\nContent-Type: {content}\r\n"
                 f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             )
             with suppress(OSError):  # it did not wait for the answer

@@ -84,7 +84,9 @@ Style = Annotated[LogFormat | None, _option(setting="log_format")]
 Level = Annotated[str | None, _option(setting="log_level", metavar="LEVEL")]
 HealthPort = Annotated[
     int | None,
-    _option(setting="health_port", text="port of /livez and /readyz; none by default", min=0, max=65535),
+    _option(
+        setting="health_port", text="port of /livez, /readyz and /metrics; none by default", min=0, max=65535
+    ),
 ]
 
 

@@ -35,6 +35,8 @@ class RunSettings(msgspec.Struct, kw_only=True):
     exclude: list[str] | None
     log_format: Format
     log_level: str
+    metrics: str = ""
+    """File for the app's figures; empty: nobody asks for them."""
     index: int = 0
     """Which of the supervisor's worker processes this is."""
     supervisor: int = 0

@@ -23,7 +23,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from flowq.cli import board
+import msgspec
+
+from flowq.cli import board, metrics
 from flowq.cli.children import Child
 from flowq.cli.exits import FATAL, Exit, worst
 from flowq.cli.probes import Probes, Report
@@ -59,6 +61,10 @@ class Supervisor:
         health_port: int | None = None,
         command: tuple[str, ...] = (sys.executable, "-m", "flowq.cli.child"),
     ) -> None:
+        self._figures = run_dir / "app.figures"
+        self._has_metrics = health_port is not None and metrics.is_available()
+        if self._has_metrics:
+            settings = msgspec.structs.replace(settings, metrics=str(self._figures))
         self._settings = settings
         self._command = command
         self._children = [
@@ -272,7 +278,12 @@ class Supervisor:
             live,
             ready and not self._stopping,
             {"pid": os.getpid(), "draining": self._stopping, "workers": rows},
+            self._metrics if self._has_metrics else None,
         )
+
+    def _metrics(self) -> bytes:
+        runs = [(child.index, child.pulse.read()) for child in self._children if child.pid in self._by_pid]
+        return metrics.render(runs, metrics.read(self._figures))
 
     def _take_signals(self) -> Callable[[], None]:
         ours, wakeup = socket.socketpair()

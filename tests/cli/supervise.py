@@ -24,6 +24,9 @@ def main(options: dict[str, Any]) -> int:
     if options.get("subreaper"):
         # what process 1 of a container is by nature: orphans end up here
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if options.get("without"):
+        # as if that package were not installed
+        sys.modules[options["without"]] = None  # type: ignore[assignment]  # the import system's own way to say so
     told = run_settings(
         options["do"],
         url=None,

@@ -15,8 +15,10 @@ import flowq
 from flowq._model import LanePolicy, Want
 from flowq.backends.protocol import MemberFacts, Standing
 from flowq.backends.redis import scripts
+from flowq.backends.redis.admin import open_admin
 from flowq.backends.redis.keys import app_prefix
 from flowq.backends.redis.open import open_redis
+from flowq.backends.redis.url import parse_url
 from flowq.cli.commands import app as commands
 from tests.backends.redis.conftest import Server
 
@@ -108,6 +110,7 @@ def test_the_workers_rules_name_what_the_scripts_do() -> None:
         *("hello", "auth", "select", "ping", "client|id", "client|setname", "client|unblock"),
         *("script|load", "evalsha", "subscribe", "unsubscribe"),
     }
+    of_connections |= {"multi", "exec", "hlen", "xrevrange"}  # a look for /metrics
     assert allowed == named_in_scripts() | of_connections
     assert allowed > {rule[1:] for rule in USERS["shop-producer"].split() if rule.startswith("+")}
 
@@ -185,6 +188,23 @@ async def test_keys_of_others_are_out_of_reach(acl_server: Server) -> None:
             await foreign.enqueue("pay")
     with acl_server.client() as client:
         assert client.keys("flowq:{bank}*") == []
+
+
+def test_a_look_for_the_metrics(acl_server: Server) -> None:
+    """A worker process of `flowq run` looks by the worker's user."""
+    app = make_app(acl_server, "shop-worker")
+
+    async def prepare() -> None:
+        async with app:
+            await app.enqueue("rejects")
+            await app.tasks["plain"].options(delay=100).enqueue()
+        await flowq.run(app, burst=True)
+
+    anyio.run(prepare)
+    with open_admin(parse_url(url(acl_server, "shop-worker")), "shop") as admin:
+        assert [t.dead for t in admin.snapshot().types if t.name == "rejects"] == [1]
+    with acl_server.client() as client:
+        assert denied(client) == []
 
 
 def test_the_operators_commands(acl_server: Server) -> None:
