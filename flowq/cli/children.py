@@ -36,8 +36,14 @@ class Child:
     restart_at: float | None = None
     killed_for: str = ""
     """Why the supervisor itself killed it; empty: it did not."""
+    replaced_by: float | None = None
+    """Monotonic seconds by which it must have ended, because the code changed; another one then takes its place at once."""
     code: int | None = None
     """How it ended for good."""
+
+    @property
+    def is_replaced(self) -> bool:
+        return self.replaced_by is not None
 
     @property
     def pid(self) -> int:
@@ -48,6 +54,7 @@ class Child:
         self.pulse.write(board.Pulse())
         overrun.create(self.deadlines)
         self.killed_for = ""
+        self.replaced_by = None
         read, write = os.pipe()
         try:
             self.process = subprocess.Popen(

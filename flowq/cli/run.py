@@ -7,6 +7,7 @@ import gc
 import logging
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from flowq._settings import SETTINGS, resolve
 from flowq.cli import logs
 from flowq.cli.board import RunDir
 from flowq.cli.exits import Exit
+from flowq.cli.reload import GRACE, Watch
 from flowq.cli.settings import run_settings
 from flowq.cli.supervisor import Supervisor
 
@@ -82,6 +84,18 @@ Only = Annotated[str | None, _option(setting="only", metavar="A,B")]
 Exclude = Annotated[str | None, _option(setting="exclude", metavar="A,B")]
 Style = Annotated[LogFormat | None, _option(setting="log_format")]
 Level = Annotated[str | None, _option(setting="log_level", metavar="LEVEL")]
+Reload = Annotated[
+    bool,
+    typer.Option(
+        "--reload", help="For development: start anew when a Python file changes (extra reload: watchfiles)."
+    ),
+]
+ReloadDir = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="DIR", help="What --reload watches; may be repeated; by default the directory at hand."
+    ),
+]
 HealthPort = Annotated[
     int | None,
     _option(
@@ -110,6 +124,8 @@ def run(
     log_format: Style = None,
     log_level: Level = None,
     health_port: HealthPort = None,
+    reload: Reload = False,
+    reload_dir: ReloadDir = None,
 ) -> None:
     """Run workers of an app until they are told to stop. SIGTERM drains; a second one skips the grace.
 
@@ -121,6 +137,14 @@ def run(
             if url:
                 raise typer.BadParameter("--url or --embedded, not both")
             url = f"embedded://{quote(embedded_dir or '')}"
+        watch = None
+        if reload or reload_dir:
+            watch = Watch(reload_dir or [Path.cwd()])
+            stack.callback(watch.close)
+            if burst:
+                raise typer.BadParameter("--burst or --reload, not both")
+            if resolve("grace", argument=grace).source == "default":
+                grace = GRACE
         settings = run_settings(
             target,
             url=url,
@@ -145,6 +169,7 @@ def run(
             processes=resolve("processes", argument=processes).value,
             run_dir=stack.enter_context(RunDir()).path,
             health_port=resolve("health_port", argument=health_port).value,
+            reload=watch,
         )
         code = supervisor.run()
     raise typer.Exit(code)

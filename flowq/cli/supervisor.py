@@ -29,6 +29,7 @@ from flowq.cli import board, metrics
 from flowq.cli.children import Child
 from flowq.cli.exits import FATAL, Exit, worst
 from flowq.cli.probes import Probes, Report
+from flowq.cli.reload import Watch
 from flowq.cli.restarts import Deaths
 from flowq.cli.settings import RunSettings
 
@@ -49,6 +50,7 @@ class Supervisor:
         processes: how many.
         run_dir: see ``board``.
         health_port: of the probes; None: only the unix socket.
+        reload: for development: told of changed files, it replaces the worker processes, and no end of one ends the supervisor.
         command: starts a worker process; the pipe's number is appended. For tests.
     """
 
@@ -59,6 +61,7 @@ class Supervisor:
         processes: int,
         run_dir: Path,
         health_port: int | None = None,
+        reload: Watch | None = None,
         command: tuple[str, ...] = (sys.executable, "-m", "flowq.cli.child"),
     ) -> None:
         self._figures = run_dir / "app.figures"
@@ -67,6 +70,7 @@ class Supervisor:
             settings = msgspec.structs.replace(settings, metrics=str(self._figures))
         self._settings = settings
         self._command = command
+        self._reload = reload
         self._children = [
             Child(i, board.PulseFile(run_dir / f"{i}.pulse", create=True), run_dir / f"{i}.deadlines")
             for i in range(processes)
@@ -129,8 +133,12 @@ class Supervisor:
         for child in self._by_pid.values():
             if not child.killed_for and (bodies := child.overdue_bodies()):
                 self._kill(child, f"its lease ended with {bodies} limited bodies in it")
+            elif child.replaced_by is not None and now >= child.replaced_by:
+                self._kill(child, f"it did not end within {self._settings.patience:g} s of a changed file")
         if self._stop_at is not None and now >= self._stop_at:
             self._kill_all(f"it did not end within {self._settings.patience:g} s")
+        if self._reload is not None and not self._stopping and (files := self._reload.changed()):
+            self._replace_all(files, now)
         for child in self._children:
             if child.restart_at is not None and now >= child.restart_at and not self._stopping:
                 child.restart_at = None
@@ -141,6 +149,22 @@ class Supervisor:
                     child.pid,
                     extra={"event": "child.restarted", "facts": {"index": child.index, "child": child.pid}},
                 )
+
+    def _replace_all(self, files: list[str], now: float) -> None:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        logger.info(
+            "%s%s changed: the worker processes are replaced",
+            files[0],
+            more,
+            extra={"event": "supervisor.reloading", "facts": {"files": files}},
+        )
+        for child in self._children:
+            if child.pid in self._by_pid:
+                child.replaced_by = child.replaced_by or now + self._settings.patience
+                child.send(signal.SIGTERM)
+            elif child.started:
+                # it has ended: at an import error, most often
+                child.restart_at = now
 
     def _obey(self) -> None:
         while self._signals_handled < self._signals:
@@ -185,13 +209,18 @@ class Supervisor:
     def _ended(self, child: Child, code: int) -> None:
         inside = child.pulse.read().running
         lived = child.was_reaped(code)
-        if self._stopping and code == -signal.SIGTERM:
+        if (self._stopping or child.is_replaced) and code == -signal.SIGTERM:
             code = Exit.OK  # told to stop before it had begun
         self._tell(child, code, inside)
         if self._stopping or (self._settings.burst and code in {Exit.OK, Exit.CUT_OFF, Exit.BURST_DEAD}):
             child.code = Exit.FAILED if code < 0 else code
             return
-        if code in FATAL or (self._settings.burst and code == Exit.UNAVAILABLE):
+        if self._reload is not None:
+            if child.is_replaced or code == Exit.OK:
+                child.restart_at = time.monotonic()
+            elif code != Exit.OK:
+                logger.info("waiting for a change", extra={"event": "supervisor.waiting"})
+        elif code in FATAL or (self._settings.burst and code == Exit.UNAVAILABLE):
             child.code = code
             self._give_up(code)
         elif code != Exit.OK and self._deaths.count(time.monotonic()):
@@ -221,7 +250,7 @@ class Supervisor:
                 f": {why}" if why else "",
                 extra={"event": "child.killed", "facts": facts},
             )
-        elif code != Exit.OK and not (self._stopping and code == Exit.CUT_OFF):
+        elif code != Exit.OK and not ((self._stopping or child.is_replaced) and code == Exit.CUT_OFF):
             logger.log(
                 logging.WARNING if code in {Exit.BURST_DEAD, Exit.CUT_OFF} else logging.ERROR,
                 "worker process %d (%d) ended with exit code %d",
