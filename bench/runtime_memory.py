@@ -121,6 +121,9 @@ class Double:
     async def survey(self, _me: Standing) -> Survey:
         return Survey(False, None, None, 0, {}, {}, frozenset())
 
+    async def note(self, _me: Standing, *, draining: bool, skewed: Mapping[str, int]) -> None:
+        pass
+
     async def foreign(self) -> dict[str, str]:
         return {}
 

@@ -58,6 +58,8 @@ class Floor:
         """A body of a limited or sync lane has ended: somebody could use what it held."""
         self.consumers: set[Consumer] = set()
         self.idle: list[anyio.Event] = []
+        self.skewed: dict[str, int] = {}
+        """Lane → jobs that were put off because they did not fit this code, since that was last told."""
         self.watch_at = math.inf
         """When the watchdog looks next, at the latest."""
         self.turn = Nudge()

@@ -52,6 +52,8 @@ class Housekeeping:
         await self._say_warnings()
         while True:
             await self._look()
+            if self._floor.skewed:
+                await self.tell()
             await anyio.sleep(REST)
             await self._hint.wait((EVERY - REST) * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
 
@@ -64,6 +66,17 @@ class Housekeeping:
             self._events.say(
                 logging.DEBUG, "server.unknown", "how the server is set up was not asked: %s", exc
             )
+
+    async def tell(self, *, draining: bool = False) -> None:
+        """Say what ``flowq status`` shows of this worker."""
+        floor = self._floor
+        skewed, floor.skewed = floor.skewed, {}
+        try:
+            await self._backend.fleet.note(self._member.standing, draining=draining, skewed=skewed)
+        except ServerError as exc:
+            for lane, jobs in skewed.items():
+                floor.skewed[lane] = floor.skewed.get(lane, 0) + jobs
+            self._events.say(logging.DEBUG, "server.unknown", "what status shows could not be said: %s", exc)
 
     async def _look(self) -> None:
         now = self._floor.loop.now

@@ -139,6 +139,8 @@ class Judge:
     def _say(self, verdict: Verdict, job: Job, lane: Lane, error: BaseException | None) -> None:
         if isinstance(verdict, RunAgain):
             event = "skew" if verdict.why == "skew" else "job.retry"
+            if verdict.why == "skew":
+                self._floor.skewed[lane.name] = self._floor.skewed.get(lane.name, 0) + 1
             why = printable(describe(error)) if error is not None else verdict.why
             self._events.say(
                 logging.WARNING, event, "%s (attempt %d) runs again in %.1f s: %s", job.id, job.call.attempt, verdict.delay, why,

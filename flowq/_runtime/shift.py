@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -158,6 +159,10 @@ class Shift:
             logging.INFO, "worker.draining", "no more jobs are taken; %d bodies run, %d jobs go back", floor.running, returned,
             running=floor.running, returned=returned,
         )  # fmt: skip
+        if floor.running and not self.was_cut:
+            self._bodies.start_soon(
+                guarded, partial(crew.housekeeping.tell, draining=True), name="flowq note"
+            )
         await self._until_quiet(lambda: self._grace_end)
         if not floor.running:
             return

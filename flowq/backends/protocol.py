@@ -219,6 +219,12 @@ class Fleet(Protocol):
         """
         ...
 
+    async def note(self, me: Standing, *, draining: bool, skewed: Mapping[str, int]) -> None:
+        """Say of oneself what an operator wants to see: one drains; how many jobs of which lane were put off for skew since the last
+        note. Nothing depends on it, and it may be lost.
+        """
+        ...
+
     async def foreign(self) -> dict[str, str]:
         """Lanes of the app that cannot be used because somebody else's value lies in their place: lane → where. Asked after an error."""
         ...

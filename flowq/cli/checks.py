@@ -34,11 +34,15 @@ _OF_TYPES: Final[dict[str, tuple[str, Callable[[TypeView], float | None]]]] = {
     "done_per_second": ("sum", lambda t: t.per_second("succeeded")),
     "failed_per_second": ("sum", lambda t: t.per_second("dead") + t.per_second("retried")),
     "crashed": ("sum", lambda t: t.recent.get("crashed", 0)),
+    "crashes_per_hour": ("sum", lambda t: t.crashes_per_hour),
+    "skewed": ("sum", lambda t: t.recent.get("skewed", 0)),
     "unserved": ("sum", lambda t: int(t.unserved)),
     "served_by": ("min", lambda t: t.served_by),
 }
 _OF_APP: Final[dict[str, Callable[[Snapshot], float | None]]] = {
     "workers": lambda s: sum(w.alive for w in s.workers),
+    "draining": lambda s: sum(w.alive and w.draining for w in s.workers),
+    "letters": lambda s: s.letters,
     "quarantine": lambda s: s.quarantine,
     "memory_percent": lambda s: s.server.memory_percent,
 }

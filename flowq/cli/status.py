@@ -122,8 +122,15 @@ def _head(s: Snapshot) -> Text:
 
 
 def _types(s: Snapshot) -> RenderableType:
-    columns = ("type", "ready", "oldest", "runs", "limit", "delayed", "dead", "done", "failed", "by")
-    made = show.table(None, *columns, right=("ready", "oldest", "runs", "delayed", "dead", "done", "failed"))
+    # trouble that most fleets never have takes no room in most of their tables
+    trouble = {
+        "crashes/h": {t.name: t.crashes_per_hour for t in s.types},
+        "skew": {t.name: t.recent.get("skewed", 0) for t in s.types},
+    }
+    shown = {name: counts for name, counts in trouble.items() if any(counts.values())}
+    columns = ("type", "ready", "oldest", "runs", "limit", "delayed", "dead", "done", "failed", *shown, "by")
+    right = ("ready", "oldest", "runs", "delayed", "dead", "done", "failed", *shown)
+    made = show.table(None, *columns, right=right)
     hosts = {w.member: f"{w.host}:{w.pid}" for w in s.workers}
     for t in s.types:
         by = ", ".join(f"{hosts.get(m, m[:8])}×{n}" for m, n in t.running_by.items())
@@ -139,6 +146,7 @@ def _types(s: Snapshot) -> RenderableType:
             Text(f"{t.dead}{'+' if t.dead_at_least else ''}", style="red" if t.dead else ""),
             show.rate(t.per_second("succeeded")),
             show.rate(t.per_second("dead") + t.per_second("retried")),
+            *(Text(str(n), style="yellow") if (n := counts[t.name]) else "" for counts in shown.values()),
             show.plain(by),
         )
     return made if s.types else Text("no type was ever served or submitted to")
@@ -182,7 +190,9 @@ def _workers(s: Snapshot) -> RenderableType:
             str(w.pid),
             show.plain(w.version),
             show.plain(w.backend),
-            show.seconds(w.lease_left) if w.alive else Text("ended", style="red"),
+            Text("ended", style="red")
+            if not w.alive
+            else show.seconds(w.lease_left) + (", drains" if w.draining else ""),
             show.seconds(w.age),
             str(w.running),
             str(w.concurrency),
@@ -211,6 +221,10 @@ def _notes(s: Snapshot) -> list[Text]:
             )
         if t.disagreement and not t.paused and t.override is None:
             notes.append(f"{t.name}: live workers declare different limits; the least holds")
+        if t.recent.get("skewed"):
+            notes.append(
+                f"{t.name}: {t.recent['skewed']} times in the last minutes a job did not fit its worker's version of the code"
+            )
         if t.next_due is not None and t.next_due < -5 and t.served_by:
             notes.append(
                 f"{t.name}: a delayed job is overdue by {show.seconds(-t.next_due)}: no worker is calling Redis"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from flowq.backends.redis import scripts
 from tests.cli.stage import Ran, Stage, policy
 
 Run = Callable[..., Ran]
@@ -219,3 +220,40 @@ def test_dead_letters_near_their_bound(stage: Stage, flowq: Run, monkeypatch: py
     assert "! 4 dead letters of at most" in flowq("status").out
     doctor = flowq("doctor")
     assert (doctor.code, "warn  dead letters: there are 4" in doctor.out) == (0, True)
+
+
+def test_crashes_of_the_last_hour(stage: Stage, flowq: Run) -> None:
+    """A column of its own where there were any, also of 50 minutes ago; older ones are in the totals only."""
+    stage.submit("resize")
+    stage.submit("email")
+    assert "crashes/h" not in flowq("status").out
+    now = stage.client.time()[0] // 60
+    for back, n in ((0, 1), (50, 2), (61, 4)):
+        stage.client.hincrby(stage.keys.stats("resize", now - back), "crashed", n)
+        stage.client.hincrby(stage.keys.stats("resize"), "crashed", n)
+
+    app = status_json(flowq)
+
+    assert [one_type(app, name)["crashes_per_hour"] for name in ("resize", "email")] == [3, 0]
+    assert "crashes/h" in flowq("status").out
+    assert flowq("status", "--check", "crashes_per_hour<3").code == 1
+
+
+def test_skew_and_who_drains(stage: Stage, flowq: Run) -> None:
+    """What members say of themselves is shown; one who is none any more leaves nothing behind."""
+    gone, me = stage.join(resize=policy()), stage.join(resize=policy())
+    stage.submit("resize")
+    assert not any(word in flowq("status").out for word in ("skew", "drains"))
+
+    for member in (gone, me):
+        stage._call(scripts.NOTE, [member.member, int(member is me), "resize", 2])
+    stage.leave(gone)
+    assert stage._call(scripts.NOTE, [gone.member, 1, "resize", 7]) == 0
+
+    app, page = status_json(flowq), flowq("status").out
+    assert one_type(app, "resize")["recent"]["skewed"] == 4
+    assert [worker["draining"] for worker in app["workers"]] == [True]
+    assert "resize: 4 times in the last minutes a job did not fit" in page
+    assert ", drains" in page
+    assert flowq("status", "--check", "draining==1", "--check", "skewed==4").code == 0
+    assert not stage.client.exists(stage.keys.member(gone.member))

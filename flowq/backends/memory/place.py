@@ -166,6 +166,11 @@ class MemoryFleet:
     async def survey(self, me: Standing) -> Survey:
         return (await self._link.reach()).survey(me)
 
+    async def note(self, me: Standing, *, draining: bool, skewed: Mapping[str, int]) -> None:
+        """Nobody looks at a place in this process from outside."""
+        del me, draining, skewed
+        await self._link.reach()
+
     async def foreign(self) -> dict[str, str]:
         """Nobody else can put anything here."""
         await self._link.reach()

@@ -123,6 +123,12 @@ class RedisFleet:
     async def survey(self, me: Standing) -> Survey:
         return await surveying.survey(self._channel, self._keys, me)
 
+    async def note(self, me: Standing, *, draining: bool, skewed: Mapping[str, int]) -> None:
+        args: scripts.Args = [me.member, int(draining)]
+        for lane, jobs in skewed.items():
+            args += (lane, jobs)
+        await self._channel.evalsha(scripts.NOTE, self._clock, args)
+
     async def foreign(self) -> dict[str, str]:
         return await surveying.foreign(self._channel, self._keys)
 

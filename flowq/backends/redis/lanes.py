@@ -51,6 +51,9 @@ def read_lanes(client: redis.Redis, keys: Keys, facts: Facts, where: str) -> lis
             ("XPENDING", keys.stream(lane), GROUP, "-", "+", 1, HANDED_BACK),
         ]
     first = read_many(client, heads, where)
+    crashed = _crashed(
+        client, keys, {lane for lane, row in rows.items() if counters(row[4]).get("crashed")}, minute, where
+    )
     dead, more_dead = count_letters(client, keys, LOOK)
     delayed = _delayed_by_lane(facts.delayed)
     views: list[TypeView] = []
@@ -65,9 +68,22 @@ def read_lanes(client: redis.Redis, keys: Keys, facts: Facts, where: str) -> lis
                 next_due=None if due is None else (due - facts.now.waiting) / 1000,
                 dead=dead.get(lane, 0),
                 dead_at_least=more_dead,
+                crashes_per_hour=crashed.get(lane, 0),
             )
         )
     return views
+
+
+def _crashed(client: redis.Redis, keys: Keys, lanes: set[str], minute: int, where: str) -> dict[str, int]:
+    """Crashes of the last hour, of the lanes that ever had one."""
+    if not lanes:
+        return {}
+    ordered = sorted(lanes)
+    minutes = range(minute - 59, minute + 1)
+    found = read_many(
+        client, [("HGET", keys.stats(lane, at), "crashed") for lane in ordered for at in minutes], where
+    )
+    return {lane: sum(int(n or 0) for n in found[60 * i : 60 * i + 60]) for i, lane in enumerate(ordered)}
 
 
 def _lane(lane: str, row: Sequence[Any], facts: Facts, oldest: float | None) -> TypeView:
@@ -104,6 +120,7 @@ def _lane(lane: str, row: Sequence[Any], facts: Facts, oldest: float | None) -> 
         recent=recent,
         recent_seconds=_recent_seconds(minutes, counters(total), recent, facts.now.time),
         total=counters(total),
+        crashes_per_hour=0,
     )
 
 

@@ -70,6 +70,7 @@ CANCEL = _load("cancel", "id", "reason", "record", "ttl")
 CONTROL = _load("control", "lane", "what", "value")
 SURVEY = _load("survey", "m", "most")
 LEASE_TTL = _load("lease_ttl", "wanted", "nonce")
+NOTE = _load("note", "m", "draining")
 
 ALL = (
     HELLO,
@@ -89,6 +90,7 @@ ALL = (
     CONTROL,
     SURVEY,
     LEASE_TTL,
+    NOTE,
 )
 
 

@@ -78,5 +78,6 @@ def _worker(member: str, row: Mapping[str, str], running: int, facts: Facts) -> 
         running=running,
         lanes=tuple(sorted(facts.pools.get(pool, ()))),
         lease_ttl=int(row["ttl"]) / 1000 if "ttl" in row else None,
+        draining="draining" in row,
         suspect=row.get("suspect"),
     )

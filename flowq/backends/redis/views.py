@@ -91,10 +91,12 @@ class TypeView:
     served_by: int
     """Live members that serve it; 0: its jobs wait."""
     recent: Mapping[str, int]
-    """Counters of the last minutes: submitted, succeeded, retried, dead, cancelled, crashed, run_ms."""
+    """Counters of the last minutes: submitted, succeeded, retried, dead, cancelled, crashed, skewed, run_ms."""
     recent_seconds: float
     total: Mapping[str, int]
     """The same counters since ever."""
+    crashes_per_hour: int
+    """Jobs that went down with a worker in the last hour."""
 
     @property
     def unserved(self) -> bool:
@@ -130,6 +132,8 @@ class WorkerView:
     lanes: tuple[str, ...]
     lease_ttl: float | None
     """Seconds, that it was started with."""
+    draining: bool
+    """It takes no more jobs, and lets those finish that it has."""
     suspect: str | None
     """It holds a job that has nearly used up its crashes: ``lane|entry``."""
 

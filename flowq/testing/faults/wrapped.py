@@ -125,6 +125,10 @@ class _Fleet:
         """Past the line, as ``Faulty.warnings``."""
         return await self._inner.survey(me)
 
+    async def note(self, me: Standing, *, draining: bool, skewed: Mapping[str, int]) -> None:
+        """Past the line, as ``Faulty.warnings``."""
+        await self._inner.note(me, draining=draining, skewed=skewed)
+
     async def foreign(self) -> dict[str, str]:
         return await self._line.call("foreign", self._inner.foreign)
 
