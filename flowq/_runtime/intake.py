@@ -49,6 +49,8 @@ class Intake:
         self.withheld = False
         """The last claim left work to others who wait for it."""
         self._asked = 0
+        self._sent_at = -math.inf
+        """When the last claim was."""
         self._looked_at = -math.inf
         """When a claim with room was sent last: it sees whatever there is."""
         self._averages: dict[str, float] = {}
@@ -79,6 +81,7 @@ class Intake:
     def want(self, now: float) -> Want | None:
         """What to ask for in this turn; None: nothing."""
         floor = self._floor
+        self._sent_at = now
         if now - self._sampled_at >= SAMPLE_EVERY:
             self._sample(now)
         room = self.room
@@ -110,9 +113,11 @@ class Intake:
         self.found_nothing = got == 0
         self.withheld = claimed.withheld
         before = min(self.next_due, self.next_expiry)
-        self.next_due = math.inf if claimed.next_due is None else now + claimed.next_due
+        # from when it was sent: an answer that was long on its way must not make a job late; too early costs a look
+        sent_at = self._sent_at
+        self.next_due = math.inf if claimed.next_due is None else sent_at + claimed.next_due
         self.next_expiry = (
-            math.inf if claimed.next_expiry is None else now + claimed.next_expiry + AFTER_EXPIRY
+            math.inf if claimed.next_expiry is None else sent_at + claimed.next_expiry + AFTER_EXPIRY
         )
         if claimed.quarantine > 0:
             self.quarantine_end = now + claimed.quarantine

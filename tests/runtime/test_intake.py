@@ -7,9 +7,10 @@ from collections import Counter
 import anyio
 import pytest
 
-from flowq._model import Want
+from flowq._model import JobStatus, Want
 from flowq._runtime.reader import SAFETY_POLL
 from flowq._runtime.worker import Worker
+from flowq.testing.faults import Call, Delay, Fault
 from tests.runtime.conftest import Stage, eventually, virtually
 
 pytestmark = virtually
@@ -238,6 +239,68 @@ async def test_a_delayed_job_starts_when_it_is_due(stage: Stage) -> None:
     assert len(late) == 51
     assert min(late) >= -0.001
     assert max(late) <= 0.05
+
+
+async def test_who_has_room_takes_what_is_due_with_the_call_that_moves_it(stage: Stage) -> None:
+    """No detour over promote, ring and claim; a worker without room moves it all the same, for others."""
+    app = stage.app()
+    late: list[float] = []
+
+    @app.task
+    async def job(due: float, seconds: float) -> None:
+        late.append(anyio.current_time() - due)
+        await anyio.sleep(seconds)
+
+    async with app:
+        await stage.start(app, concurrency=1)
+        calls = app.line._calls
+        for _ in range(3):
+            # sooner than the safety poll
+            await job.options(delay=0.7).enqueue(anyio.current_time() + 0.7, 0)
+            await anyio.sleep(1.5)
+        assert len(late) == 3
+        assert max(late) <= 0.01
+        assert calls["promote"] == 0
+        waits = await job.options(delay=1).enqueue(anyio.current_time() + 1, 0)
+        await anyio.sleep(0.5)
+        await job.enqueue(anyio.current_time(), 10)
+        await anyio.sleep(1)
+        assert await waits.status() is JobStatus.READY
+        assert calls["promote"] == 1
+
+
+async def test_a_slow_answer_makes_no_job_late(stage: Stage) -> None:
+    """How long until the next job is due is told by an answer, and counts from when it was asked for, not from when it was read."""
+    late: list[float] = []
+
+    class Slow:
+        """While it is on, answers are 0.4 s on their way."""
+
+        is_on = False
+
+        def fault(self, call: Call) -> Fault | None:
+            return Delay(back=0.4) if self.is_on and call.name == "exchange" else None
+
+    slow = Slow()
+    app, client = stage.app(schedule=slow), stage.app()
+
+    @app.task
+    async def job(due: float) -> None:
+        late.append(anyio.current_time() - due)
+
+    @client.task(name="job")
+    async def job_elsewhere(due: float) -> None: ...
+
+    async with client:
+        worker = await stage.start(app)
+        await eventually(lambda: worker._crew.intake.is_listening)
+        slow.is_on = True
+        await job_elsewhere.options(delay=0.7).enqueue(anyio.current_time() + 0.7)
+        await anyio.sleep(0.5)  # within these the worker has heard of it
+        slow.is_on = False
+        await anyio.sleep(1)
+    assert len(late) == 1
+    assert late[0] <= 0.05
 
 
 async def test_a_sync_worker_claims_for_free_threads_only(stage: Stage) -> None:
