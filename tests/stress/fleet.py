@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import select
 import signal
 import subprocess
@@ -21,6 +22,10 @@ from tests.stress.proxy import Link
 
 ROOT = Path(__file__).parents[2]
 CONCURRENCY = 48
+SAYS = 10.0
+"""Seconds within which a supervisor says that its worker has ended."""
+UNSAID = 1000
+"""The exit code of a worker of which nobody said it."""
 PAUSE = 0.2
 """Seconds until somebody who died is replaced."""
 
@@ -116,19 +121,22 @@ class Fleet:
 
     async def _said(self, slot: Slot, pid: int) -> tuple[int, str]:
         """How a supervisor says that its worker ended: the exit code, and why it killed it itself if it did."""
-        for _ in range(100):
-            for line in (self._folder / f"worker-{slot.number}.log").read_text().splitlines():
-                if f"({pid}) was killed by SIG" in line:
-                    return -signal.Signals[line.partition("killed by ")[2].split()[0]], line.partition(
-                        " in it: "
-                    )[2]
-                if f"({pid}) ended with exit code " in line:
-                    return int(line.rpartition("exit code ")[2]), ""
-            if slot.process.poll() is not None:
-                # a supervisor that was killed says nothing, and takes its worker along; one that was told to stop says no more
-                return (-9 if slot.process.returncode == -9 else 0), ""
-            await trio.sleep(0.01)
-        return 0, ""
+        log = self._folder / f"worker-{slot.number}.log"
+        with trio.move_on_after(SAYS):
+            while True:
+                # looked at before the log is read: what it said before its end is in there then
+                code = slot.process.poll()
+                for line in log.read_text().splitlines():
+                    if f"({pid}) was killed by SIG" in line:
+                        number = signal.Signals[line.partition("killed by ")[2].split()[0]]
+                        return -number, line.partition(" in it: ")[2]
+                    if f"({pid}) ended with exit code " in line:
+                        return int(re.findall(r"exit code (\d+)", line)[0]), ""
+                if code is not None:
+                    # a supervisor that was killed says nothing, and takes its worker along; of a good end it says nothing either
+                    return (-9 if code == -9 else 0), ""
+                await trio.sleep(0.02)
+        return UNSAID, "its supervisor did not say why"
 
     def _note_birth(self, slot: Slot, pid: int) -> None:
         slot.pid, slot.born, slot.held, slot.reaped = pid, time.monotonic(), {}, trio.Event()

@@ -32,7 +32,7 @@ ON_WORKERS: Final = (
     "kill", "kill before start", "kill before settle", "kill after settle", "kill", "term", "kill the supervisor",
     "stop past the lease", "stop for a moment",
     "slow", "trickle", "cut reply", "lose reply", "cut request", "lose request", "silence", "late silence", "partition", "refuse",
-    "poison", "lose submit reply",
+    "poison", "lose submit reply", "lose submit reply",
 )  # fmt: skip
 ON_SERVER: Final = ("pause", "storm", "clock forward", "clock back")
 NEEDS_CALM: Final = ("hog",)
