@@ -171,7 +171,7 @@ async def test_a_keeper_that_waits_for_an_answer_does_not_make_a_worker_overdue(
     class Hanging:
         """Its request is on its way, and no reply comes."""
 
-        def renew(self, me: Standing, running: int) -> Renewed:
+        def renew(self, me: Standing, running: int, heard: str) -> Renewed:
             answered.wait(10)
             raise flowq.Unavailable("no reply came")
 
