@@ -278,9 +278,9 @@ class LaneSurvey:
     served: bool
     """Some pool that has members serves it."""
     waiting: int
-    """Entries of its stream: ready, or in the hands of the dead."""
+    """Entries of its stream: ready, or in the hands of workers, live or dead."""
     oldest: float | None
-    """Seconds since the first of them was put there; None: there is none."""
+    """Seconds since the first of them was put there, if nobody serves the lane; None: somebody does, or there is none."""
     declared: tuple[int | None, ...]
     """The limits that the code of live workers declares, each once; None: no limit."""
 

@@ -3,7 +3,7 @@
 ::
 
     run(app)
-    └─ upkeep       keeper (thread) · watchdog · control · exchange (settles and claims; ends last)
+    └─ upkeep       keeper (thread) · watchdog · control · housekeeping · exchange (settles and claims; ends last)
        └─ bodies    N consumers, inside the app's lifespan
           └─ intake   reader (doorbell) · scheduler (what is due, whose lease ends)
 

@@ -268,7 +268,7 @@ def _look_at(state: State, name: str) -> LaneSurvey:
         lane=name,
         served=bool(pools),
         waiting=len(entries),
-        oldest=None if first is None else max(0, state.clock.now - first) / 1000,
+        oldest=None if first is None or pools else max(0, state.clock.now - first) / 1000,
         declared=tuple(sorted(declared, key=lambda limit: (limit is None, limit or 0))),
     )
 

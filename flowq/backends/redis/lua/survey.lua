@@ -17,11 +17,11 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'members', '(' .. string.
 end
 local speaks = first == m
 
--- age of the oldest entry; nil: a foreign value lies there
-local function look_at(lane)
+-- entries, and the age of the oldest one if nobody serves the lane; nil: a foreign value lies there
+local function look_at(lane, served)
   local n = redis.pcall('XLEN', P .. 's:' .. lane)
   if type(n) == 'table' then return nil end
-  local head = n > 0 and redis.call('XRANGE', P .. 's:' .. lane, '-', '+', 'COUNT', 1)[1]
+  local head = n > 0 and not served and redis.call('XRANGE', P .. 's:' .. lane, '-', '+', 'COUNT', 1)[1]
   return n, head and math.max(0, c.now - tonumber(string.match(head[1], '^%d+'))) or -1
 end
 
@@ -40,12 +40,13 @@ end
 
 local lanes, foreign, looked = {}, {}, 0
 for _, lane in ipairs(speaks and redis.call('SMEMBERS', P .. 'types') or {}) do
-  local n, age = look_at(lane)
+  local served = #pools_of(lane) > 0
+  local n, age = look_at(lane, served)
   if not n then
     foreign[#foreign + 1] = lane
   elseif looked < most then
     looked = looked + 1
-    for _, v in ipairs({lane, #pools_of(lane) > 0 and '1' or '0', n, age, declared(lane)}) do lanes[#lanes + 1] = v end
+    for _, v in ipairs({lane, served and '1' or '0', n, age, declared(lane)}) do lanes[#lanes + 1] = v end
   end
 end
 local info = redis.call('INFO', 'memory')
