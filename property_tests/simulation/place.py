@@ -1,0 +1,127 @@
+"""The place for jobs, with a witness at its door: it notes what was taken, whatever a worker believes of it.
+
+Each client has a desk of its own: the desk knows whose calls these are, the server does not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flowq._model import (
+    CancelAnswer,
+    Cancelled,
+    Confirmed,
+    Dead,
+    Delivery,
+    Ended,
+    Exchanged,
+    Joined,
+    LanePolicy,
+    Renewed,
+    Settled,
+    Status,
+    Succeeded,
+    Want,
+)
+from flowq.backends.memory import MemoryServer
+from flowq.backends.protocol import MemberFacts, Standing
+
+from .history import History, Outcome, Vouched
+
+
+class Desk:
+    """One worker's way into the server; what it does not mention goes through as it is."""
+
+    def __init__(self, server: MemoryServer, history: History, worker: str) -> None:
+        self._server = server
+        self._history = history
+        self._worker = worker
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+    def exchange(self, me: Standing, ended: Sequence[Ended], want: Want | None) -> Exchanged:
+        letters = len(self._server.dead_letters)
+        answer = self._server.exchange(me, ended, want)
+        if answer.settled is not None:
+            self._note(ended, answer.settled)
+            letters += sum(isinstance(one.outcome, Dead) for one in self._taken(ended, answer.settled))
+        if answer.claimed is not None and answer.claimed.dead:
+            for letter in self._server.dead_letters[letters:]:
+                self._add(letter.job_id, "dead", letter.kind, None)
+        return answer
+
+    @staticmethod
+    def _taken(ended: Sequence[Ended], settled: Settled) -> list[Ended]:
+        refused = {delivery.fence for delivery, _ in settled.refused}
+        return [one for one in ended if one.delivery.fence not in refused] if settled.status is Status.OK else []
+
+    def _note(self, ended: Sequence[Ended], settled: Settled) -> None:
+        for one in self._taken(ended, settled):
+            match one.outcome:
+                case Succeeded():
+                    self._add(one.job_id, "succeeded", "", one.delivery.fence)
+                case Dead(kind=kind):
+                    self._add(one.job_id, "dead", kind, one.delivery.fence)
+                case Cancelled():
+                    self._add(one.job_id, "cancelled", "", one.delivery.fence)
+                case _:
+                    pass
+
+    def _add(self, job: str, kind: str, why: str, fence: int | None) -> None:
+        self._history.add(Outcome(self._history.now(), job, kind, why, fence))
+
+    def _vouch(self, status: Status) -> None:
+        if status is Status.OK:
+            self._history.add(Vouched(self._history.now(), self._worker))
+
+    def join(
+        self,
+        facts: MemberFacts,
+        lanes: Mapping[str, LanePolicy],
+        *,
+        ttl: float,
+        old: str | None = None,
+        keep: Sequence[Delivery] = (),
+    ) -> Joined:
+        joined = self._server.join(facts, lanes, ttl=ttl, old=old, keep=keep)
+        self._vouch(Status.OK)
+        return joined
+
+    def renew(self, me: Standing, running: int) -> Renewed:
+        answer = self._server.renew(me, running)
+        self._vouch(answer.status)
+        return answer
+
+    def confirm(self, me: Standing, known: Sequence[Delivery]) -> Confirmed:
+        answer = self._server.confirm(me, known)
+        self._vouch(answer.status)
+        return answer
+
+    def cancel(self, job_id: str, reason: str, record: bytes, ttl_ms: int) -> CancelAnswer:
+        answer = self._server.cancel(job_id, reason, record, ttl_ms)
+        if answer is CancelAnswer.REMOVED:
+            self._add(job_id, "cancelled", "", None)
+        return answer
+
+
+def told(server: MemoryServer, job: str) -> tuple[str, str] | None:
+    """What a waiter would be told of a job: its kind of end, and why; None: nothing is kept."""
+    record = server.record(job)
+    return None if record is None else (record.status, record.kind)
+
+
+def outstanding(server: MemoryServer) -> dict[str, int]:
+    """Jobs that have not ended, by lane. Does not touch the server's clock, as a call of a client would."""
+    state = server._state
+    left = {name: len(lane.unread) + len(lane.pending) for name, lane in sorted(state.lanes.items())}
+    for job in state.delayed.values():
+        left[job.lane] = left.get(job.lane, 0) + 1
+    return {name: count for name, count in left.items() if count}
+
+
+def token_of(raw: bytes) -> str:
+    """The token that our client put into a job's arguments."""
+    return str(json.loads(raw)["args"][0])
