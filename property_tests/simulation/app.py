@@ -5,6 +5,7 @@ Each worker and the client have an App of their own, as processes have: what dif
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -40,7 +41,15 @@ class Boom(Exception):
 class SimulatedApp(flowq.App[None]):
     """One process's app: its connections pass lines that the simulation can cut."""
 
-    def __init__(self, who: str, server: MemoryServer, history: History, schedule: Schedule, ttl: float) -> None:
+    def __init__(
+        self,
+        who: str,
+        server: MemoryServer,
+        history: History,
+        counts: Counter[str],
+        schedule: Schedule,
+        ttl: float,
+    ) -> None:
         super().__init__("simulated", "memory://", lease_ttl=ttl)
         self.who = who
         self.lines: list[Line] = []
@@ -48,6 +57,7 @@ class SimulatedApp(flowq.App[None]):
         """Crashed: its lines are cut for good."""
         self.history = history
         self._server = server
+        self._counts = counts
         self._schedule = schedule
         self.lanes = _register(self, history)
 
@@ -56,7 +66,7 @@ class SimulatedApp(flowq.App[None]):
 
     @asynccontextmanager
     async def _open_line(self) -> AsyncGenerator[Backend]:
-        desk: MemoryServer = Desk(self._server, self.history, self.who)  # type: ignore[assignment]
+        desk: MemoryServer = Desk(self._server, self.history, self._counts, self.who)  # type: ignore[assignment]
         async with open_memory(desk) as inner:
             faulty = Faulty(inner, self._schedule)
             self.lines.append(faulty.line)

@@ -15,8 +15,10 @@ import attrs
 
 from .history import (
     Accepted,
+    CallFailed,
     ClockStepped,
     Crashed,
+    CutOff,
     Died,
     Ended,
     Event,
@@ -282,8 +284,15 @@ def _losses(record: Record) -> Iterator[Violation]:
         yield Violation("the work is done in the end", last.at, last.stuck)
     elif last.left:
         yield Violation("the work is done in the end", last.at, f"left: {last.left}")
-    if last.members and not any(isinstance(event, Crashed) for event in record.events):
+    if last.members and not any(_may_leave_a_member(event) for event in record.events):
         yield Violation("who leaves is no member", last.at, f"{last.members} members are left, and nobody crashed")
+
+
+def _may_leave_a_member(event: Event) -> bool:
+    """A join whose reply was lost leaves one that nobody knows of, until its lease ends; as a crash does."""
+    if isinstance(event, CallFailed):
+        return event.call in ("join", "leave")
+    return isinstance(event, Crashed | CutOff)
 
 
 def _crash_letters(record: Record) -> Iterator[Violation]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
@@ -15,8 +15,10 @@ from flowq.testing.faults import Call, Fault
 
 from .app import SimulatedApp
 from .gate import Gait, Gate
-from .history import Crashed, CutOff, Died, Frozen, History, Thawed
+from .history import CallFailed, Crashed, CutOff, Died, Frozen, History, Thawed
+from .plan import Plan
 
+START_TIMEOUT = 120.0
 GRACE = 8.0
 """Seconds that bodies get in a drain that nobody hurries."""
 
@@ -25,14 +27,15 @@ GRACE = 8.0
 class Faults:
     """The schedule of one worker's lines; ``is_over`` ends it, and counts go on."""
 
+    who: str
+    history: History
     by_call: Mapping[tuple[str, int], Fault]
     is_over: bool = False
-    played: list[tuple[Call, Fault]] = attrs.Factory(list[tuple[Call, Fault]])
 
     def fault(self, call: Call) -> Fault | None:
         found = None if self.is_over else self.by_call.get((call.name, call.number))
         if found is not None:
-            self.played.append((call, found))
+            self.history.add(CallFailed(self.history.now(), self.who, call.name, call.number, repr(found)))
         return found
 
 
@@ -59,14 +62,20 @@ class Fleet:
     """All workers of a simulation, by slots: one at a time in each."""
 
     def __init__(
-        self, server: MemoryServer, history: History, gate: Gate, nursery: trio.Nursery, ttl: float, concurrency: int
+        self,
+        server: MemoryServer,
+        history: History,
+        counts: Counter[str],
+        gate: Gate,
+        nursery: trio.Nursery,
+        plan: Plan,
     ) -> None:
         self._server = server
         self._history = history
+        self._counts = counts
         self._gate = gate
         self._nursery = nursery
-        self._ttl = ttl
-        self._concurrency = concurrency
+        self._plan = plan
         self._lives: dict[int, int] = {}
         self.slots: dict[int, Hand] = {}
         self.hands: list[Hand] = []
@@ -76,9 +85,9 @@ class Fleet:
         if slot in self.slots and self.slots[slot].is_up:
             return None
         self._lives[slot] = life = self._lives.get(slot, 0) + 1
-        schedule = Faults(faults if life == 1 else {})
         name = f"w{slot}.{life}"
-        app = SimulatedApp(name, self._server, self._history, schedule, self._ttl)
+        schedule = Faults(name, self._history, faults if life == 1 else {})
+        app = SimulatedApp(name, self._server, self._history, self._counts, schedule, self._plan.ttl)
         hand = self.slots[slot] = Hand(name, app, schedule)
         self.hands.append(hand)
         self._nursery.start_soon(self._live, hand, name=f"worker {name}")
@@ -88,7 +97,13 @@ class Fleet:
         hand.gait = self._gate.adopt(hand)
         try:
             with hand.scope:
-                await flowq.run(hand.app, concurrency=self._concurrency, grace=GRACE, start_timeout=120.0, task_status=hand)
+                await flowq.run(
+                    hand.app,
+                    concurrency=self._plan.concurrency,
+                    grace=GRACE,
+                    start_timeout=START_TIMEOUT,
+                    task_status=hand,
+                )
         except Exception as exc:  # noqa: BLE001 - whatever it is, the checker must see it
             if hand.name not in self._history.crashed:
                 self._history.add(Died(self._history.now(), hand.name, f"{type(exc).__name__}: {exc}"))
@@ -173,8 +188,3 @@ class Fleet:
     def up(self) -> list[Hand]:
         """Who serves, or unwinds."""
         return [hand for hand in self.hands if hand.is_up]
-
-
-def longest(seconds: float) -> float:
-    """For waits that must end in a simulation, whatever was asked for."""
-    return seconds if seconds < math.inf else 3600.0

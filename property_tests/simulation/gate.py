@@ -59,6 +59,8 @@ class Gate(Instrument):
         """How often a task of a worker waited there."""
         self.spun: Callable[[Owner], None] = _nothing
         self.error: BaseException | None = None
+        self.steps = 0
+        """Of all workers' tasks."""
         self.trace: list[tuple[str, str, Point | None]] | None = [] if trace else None
         """Worker, task, where it waits: one row a step."""
         self._where: dict[trio.lowlevel.Task, tuple[Point, ...]] = {}
@@ -137,6 +139,7 @@ class Gate(Instrument):
 
     def _note(self, task: trio.lowlevel.Task, gait: Gait) -> None:
         gait.steps += 1
+        self.steps += 1
         now, (since, steps) = trio.current_time(), gait.spin_since
         if now != since:
             gait.spin_since = (now, gait.steps)

@@ -111,6 +111,17 @@ class CutOff:
 
 
 @attrs.frozen
+class CallFailed:
+    """What the line did to one call."""
+
+    at: float
+    worker: str
+    call: str
+    number: int
+    fault: str
+
+
+@attrs.frozen
 class ServerLost:
     """The server forgot who is alive; and, if ``since`` is given, everything since that moment."""
 
@@ -163,6 +174,7 @@ Event = (
     | Frozen
     | Thawed
     | CutOff
+    | CallFailed
     | ServerLost
     | ClockStepped
     | Died

@@ -5,7 +5,7 @@ Each client has a desk of its own: the desk knows whose calls these are, the ser
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,9 +34,10 @@ from .history import History, Outcome, Vouched
 class Desk:
     """One worker's way into the server; what it does not mention goes through as it is."""
 
-    def __init__(self, server: MemoryServer, history: History, worker: str) -> None:
+    def __init__(self, server: MemoryServer, history: History, counts: Counter[str], worker: str) -> None:
         self._server = server
         self._history = history
+        self._counts = counts
         self._worker = worker
 
     def __getattr__(self, name: str) -> Any:
@@ -51,7 +52,19 @@ class Desk:
         if answer.claimed is not None and answer.claimed.dead:
             for letter in self._server.dead_letters[letters:]:
                 self._add(letter.job_id, "dead", letter.kind, None)
+        self._count(answer)
         return answer
+
+    def _count(self, answer: Exchanged) -> None:
+        counts = self._counts
+        counts["turns"] += 1
+        for _, refusal in answer.settled.refused if answer.settled is not None else ():
+            counts[refusal] += 1
+        for delivery in answer.claimed.grants if answer.claimed is not None else ():
+            counts["adoptions after a crash" if delivery.crashes else "grants"] += 1
+        for part in (answer.settled, answer.claimed):
+            if part is not None and part.status is not Status.OK:
+                counts[part.status] += 1
 
     @staticmethod
     def _taken(ended: Sequence[Ended], settled: Settled) -> list[Ended]:
@@ -74,6 +87,8 @@ class Desk:
         self._history.add(Outcome(self._history.now(), job, kind, why, fence))
 
     def _vouch(self, status: Status) -> None:
+        if status is not Status.OK:
+            self._counts[status] += 1
         if status is Status.OK:
             self._history.add(Vouched(self._history.now(), self._worker))
 
@@ -120,8 +135,3 @@ def outstanding(server: MemoryServer) -> dict[str, int]:
     for job in state.delayed.values():
         left[job.lane] = left.get(job.lane, 0) + 1
     return {name: count for name, count in left.items() if count}
-
-
-def token_of(raw: bytes) -> str:
-    """The token that our client put into a job's arguments."""
-    return str(json.loads(raw)["args"][0])

@@ -17,7 +17,7 @@ import trio._core._run as scheduler
 from trio.testing import MockClock
 
 from flowq.backends.memory import Backup, MemoryServer
-from flowq.testing.faults import Call, Fault
+from flowq.testing.faults import Fault
 
 from .app import LIMITS, TIMEOUTS, SimulatedApp, send
 from .fleet import Faults, Fleet, Hand
@@ -40,7 +40,6 @@ class Run:
     plan: Plan
     history: History
     gate: Gate
-    faults: list[tuple[str, Call, Fault]]
     counts: Counter[str]
     seconds: float
     """Of the machine's clock."""
@@ -62,9 +61,8 @@ def simulate(plan: Plan, *, trace: bool = False, crash: tuple[int, int] | None =
         world = trio.run(partial(_play, plan, gate, crash), clock=clock, instruments=[gate])
     if gate.error is not None:
         raise gate.error
-    return Run(
-        plan, world.history, gate, world.faults_played(), world.counts, time.perf_counter() - began, world.ended_at
-    )
+    world.counts["steps"] = gate.steps
+    return Run(plan, world.history, gate, world.counts, time.perf_counter() - began, world.ended_at)
 
 
 async def _play(plan: Plan, gate: Gate, crash: tuple[int, int] | None) -> World:
@@ -89,10 +87,12 @@ class World:
         now = trio.lowlevel.current_clock().current_time
         self.history = History(now)
         self.server = MemoryServer(clock=self._server_ms, seed=plan.seed, audited=True)
-        self.fleet = Fleet(self.server, self.history, gate, nursery, plan.ttl, plan.concurrency)
-        self._client_faults = Faults(self._faults_of(CLIENT))
-        self.client = SimulatedApp("client", self.server, self.history, self._client_faults, plan.ttl)
         self.counts: Counter[str] = Counter()
+        self.fleet = Fleet(self.server, self.history, self.counts, gate, nursery, plan)
+        self._client_faults = Faults("client", self.history, self._faults_of(CLIENT))
+        self.client = SimulatedApp(
+            "client", self.server, self.history, self.counts, self._client_faults, plan.ttl
+        )
         self.ended_at = 0.0
         gate.spun = self._note_spin
 
@@ -254,10 +254,11 @@ class World:
             self._start_anywhere()
         history.add(Quiet(history.now()))
         stuck = await self._until_done()
-        for hand in fleet.up:
-            fleet.drain(hand, 30.0)
         with trio.move_on_after(60.0):
             while fleet.up:
+                for hand in fleet.up:
+                    if not hand.is_leaving:  # else it was told, or it has not begun yet
+                        fleet.drain(hand, 30.0)
                 await trio.sleep(0.1)
         if fleet.up and not stuck:
             stuck = f"workers do not end: {[hand.name for hand in fleet.up]}"
@@ -298,11 +299,6 @@ class World:
             if isinstance(op, Submit)
         )
         return 4 * self._plan.ttl + 40.0 + work
-
-    def faults_played(self) -> list[tuple[str, Call, Fault]]:
-        """Of all lines, whose they were."""
-        found = [("client", call, fault) for call, fault in self._client_faults.played]
-        return found + [(hand.name, call, fault) for hand in self.fleet.hands for call, fault in hand.faults.played]
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def _submit(jobs: int = 5) -> st.SearchStrategy[Submit]:
 
 
 def _server() -> st.SearchStrategy[Server]:
-    plain = st.builds(Server, after=PAUSES, what=st.sampled_from(["forget", "backup", "restore", "restore", "flush"]))
+    plain = st.builds(Server, after=PAUSES, what=st.sampled_from(["forget", "backup", "restore", "flush"]))
     clock = st.builds(Server, after=PAUSES, what=st.just("clock"), hours=st.sampled_from([-1.0, 0.001, 1.0]))
     return st.one_of(plain, plain, clock)
 
@@ -68,6 +68,9 @@ def plans(draw: Any) -> Plan:
     """A plan that begins with work for two or three workers."""
     first = [draw(_submit(8)), draw(_submit(8))]
     ops = first + draw(st.lists(OPS, min_size=5, max_size=16))
+    if draw(st.sampled_from([True, False, False, False])):
+        ops.insert(draw(st.integers(1, len(ops))), Server(draw(PAUSES), "backup"))
+        ops.insert(draw(st.integers(2, len(ops))), Server(draw(PAUSES), "restore"))
     clocks = [op for op in ops if isinstance(op, Server) and op.what == "clock"]
     if len(clocks) > 1:  # the lease bears one leap of the server's clock within its life
         ops = [op for op in ops if op not in clocks[1:]]
