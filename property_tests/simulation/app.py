@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Literal, Protocol
 
 import anyio
 import trio
@@ -17,11 +17,10 @@ import flowq
 from flowq import SubmitUnknown, Unavailable
 from flowq.backends.memory import MemoryServer, open_memory
 from flowq.backends.protocol import Backend, OpenBackend
-from flowq.testing.faults import Faulty, Line
-from flowq.testing.faults.schedule import Schedule
+from flowq.testing.faults import Faulty, Line, Schedule
 
 from .history import Accepted, History, Refused
-from .place import Desk
+from .place import Desk, WatchedServer
 from .plan import How
 
 TIMEOUTS = {"pair": 9.0, "one": 9.0, "sync": 9.0, "free": 40.0, "brief": 3.0}
@@ -34,6 +33,12 @@ POLLS = 5
 """Parts into which a busy body divides its time."""
 
 
+class Faults(Schedule, Protocol):
+    """The schedule of a process's lines, which wants to know what the server has done."""
+
+    def done(self, name: str) -> None: ...
+
+
 class Boom(Exception):
     """What a failing body raises."""
 
@@ -44,10 +49,10 @@ class SimulatedApp(flowq.App[None]):
     def __init__(
         self,
         who: str,
-        server: MemoryServer,
+        server: WatchedServer,
         history: History,
         counts: Counter[str],
-        schedule: Schedule,
+        schedule: Faults,
         ttl: float,
     ) -> None:
         super().__init__("simulated", "memory://", lease_ttl=ttl)
@@ -66,7 +71,7 @@ class SimulatedApp(flowq.App[None]):
 
     @asynccontextmanager
     async def _open_line(self) -> AsyncGenerator[Backend]:
-        desk: MemoryServer = Desk(self._server, self.history, self._counts, self.who)  # type: ignore[assignment]
+        desk: MemoryServer = Desk(self._server, self.history, self._counts, self._schedule.done, self.who)  # type: ignore[assignment]
         async with open_memory(desk) as inner:
             faulty = Faulty(inner, self._schedule)
             self.lines.append(faulty.line)

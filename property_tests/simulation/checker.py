@@ -38,6 +38,9 @@ TICK = 0.01
 FLIGHT = 6.0
 """Seconds for which an answer may be under way, and a delivery wait for its start."""
 
+RESEND_WINDOW = 100.0
+"""Seconds of the server's clock for which it surely knows a submit again."""
+
 
 @attrs.frozen
 class Violation:
@@ -132,6 +135,10 @@ class Record:
         """Did the server lose, before ``until``, what it had been told at this moment?"""
         return any(e.since is not None and e.since <= moment <= e.at + FLIGHT and e.at <= until for e in self.lost)
 
+    def leapt(self, until: float, more_than: float) -> bool:
+        """Did the server's clock leap forward before this moment, by more than so many seconds?"""
+        return any(step.seconds > more_than and step.at <= until for step in self.stepped)
+
 
 def check(events: list[Event], rules: Rules) -> list[Violation]:
     """All violations, in the order of their times."""
@@ -146,7 +153,8 @@ def _submits(record: Record) -> Iterator[Violation]:
     for event in record.events:
         if isinstance(event, Accepted | Started):
             first = jobs.setdefault(event.token, event.job)
-            if first != event.job and not record.fell_back_over(event.at, math.inf):
+            forgot = record.fell_back_over(event.at, math.inf) or record.leapt(event.at, RESEND_WINDOW)
+            if first != event.job and not forgot:
                 yield Violation("one job a submit", event.at, f"{event.token} is {first} and {event.job}")
     for event in record.events:
         if isinstance(event, Refused) and event.token in jobs:
@@ -263,8 +271,9 @@ def _due(record: Record) -> Iterator[Violation]:
     due = {event.job: event.due for event in record.events if isinstance(event, Accepted)}
     for job, bodies in record.by_job.items():
         first = bodies[0].start
-        leapt = any(step.seconds > 0 and step.at <= first.at for step in record.stepped)
-        if first.at < due.get(job, 0.0) - TICK and not leapt:
+        # a server that fell back may give an id out again
+        excused = record.leapt(first.at, 0.0) or record.fell_back_over(first.at, math.inf)
+        if first.at < due.get(job, 0.0) - TICK and not excused:
             yield Violation("not before it is due", first.at, f"{first.token} is due at {due[job]:.3f}")
 
 
@@ -289,10 +298,11 @@ def _losses(record: Record) -> Iterator[Violation]:
 
 
 def _may_leave_a_member(event: Event) -> bool:
-    """A join whose reply was lost leaves one that nobody knows of, until its lease ends; as a crash does."""
+    """A join whose reply was lost leaves one that nobody knows of, until its lease ends; as a crash, or a backup, does."""
     if isinstance(event, CallFailed):
         return event.call in ("join", "leave")
-    return isinstance(event, Crashed | CutOff)
+    fell_back = isinstance(event, ServerLost) and event.since is not None
+    return fell_back or isinstance(event, Crashed | CutOff)
 
 
 def _crash_letters(record: Record) -> Iterator[Violation]:

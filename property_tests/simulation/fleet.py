@@ -3,40 +3,64 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
 import trio
 
 import flowq
-from flowq.backends.memory import MemoryServer
 from flowq.testing.faults import Call, Fault
 
 from .app import SimulatedApp
 from .gate import Gait, Gate
 from .history import CallFailed, Crashed, CutOff, Died, Frozen, History, Thawed
-from .plan import Plan
+from .place import WatchedServer
+from .plan import CallFault, Plan
 
 START_TIMEOUT = 120.0
 GRACE = 8.0
 """Seconds that bodies get in a drain that nobody hurries."""
 
 
-@attrs.define
+def _nothing(_blow: CallFault) -> None:
+    """The client is not struck."""
+
+
+@attrs.define(eq=False)
 class Faults:
-    """The schedule of one worker's lines; ``is_over`` ends it, and counts go on."""
+    """The schedule of one process's lines; ``is_over`` ends it, and counts go on."""
 
     who: str
     history: History
-    by_call: Mapping[tuple[str, int], Fault]
+    faults: Sequence[CallFault]
+    strike: Callable[[CallFault], None] = _nothing
+    """Does to the whole process what the fault asks for."""
     is_over: bool = False
+    asked: Counter[str] = attrs.Factory(Counter[str])
+    """Calls while faults were possible, by name."""
+    after: dict[str, CallFault] = attrs.Factory(dict[str, CallFault])
+    """What strikes when the server has done this."""
 
     def fault(self, call: Call) -> Fault | None:
-        found = None if self.is_over else self.by_call.get((call.name, call.number))
+        if self.is_over:
+            return None
+        self.asked[call.name] += 1
+        found = next((one for one in self.faults if (one.call, one.number) == (call.name, call.number)), None)
+        if found is None:
+            return None
+        self.history.add(CallFailed(self.history.now(), self.who, call.name, call.number, found.kind))
+        if found.kind.endswith("_after"):
+            self.after[call.name] = found
+        elif found.blow:
+            self.strike(found)
+        return found.fault()
+
+    def done(self, name: str) -> None:
+        """The server has done a call of this name for this process."""
+        found = self.after.pop(name, None)
         if found is not None:
-            self.history.add(CallFailed(self.history.now(), self.who, call.name, call.number, repr(found)))
-        return found
+            self.strike(found)
 
 
 class Hand:
@@ -63,7 +87,7 @@ class Fleet:
 
     def __init__(
         self,
-        server: MemoryServer,
+        server: WatchedServer,
         history: History,
         counts: Counter[str],
         gate: Gate,
@@ -80,15 +104,16 @@ class Fleet:
         self.slots: dict[int, Hand] = {}
         self.hands: list[Hand] = []
 
-    def start(self, slot: int, faults: Mapping[tuple[str, int], Fault]) -> Hand | None:
+    def start(self, slot: int, faults: Sequence[CallFault]) -> Hand | None:
         """A new worker in this slot, unless one is there."""
         if slot in self.slots and self.slots[slot].is_up:
             return None
         self._lives[slot] = life = self._lives.get(slot, 0) + 1
         name = f"w{slot}.{life}"
-        schedule = Faults(name, self._history, faults if life == 1 else {})
+        schedule = Faults(name, self._history, faults if life == 1 else [])
         app = SimulatedApp(name, self._server, self._history, self._counts, schedule, self._plan.ttl)
         hand = self.slots[slot] = Hand(name, app, schedule)
+        schedule.strike = partial(self._strike, hand)
         self.hands.append(hand)
         self._nursery.start_soon(self._live, hand, name=f"worker {name}")
         return hand
@@ -114,6 +139,12 @@ class Fleet:
         """Who stands there and has not been told to end."""
         hand = self.slots.get(slot)
         return hand if hand is not None and hand.is_up and hand.name not in self._history.crashed else None
+
+    def _strike(self, hand: Hand, blow: CallFault) -> None:
+        if blow.blow == "crash":
+            self.crash(hand)
+        else:
+            self.cut(hand, blow.seconds)
 
     # --- what can befall one ------------------------------------------------------------------------------------------------
 

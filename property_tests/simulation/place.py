@@ -6,7 +6,7 @@ Each client has a desk of its own: the desk knows whose calls these are, the ser
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flowq._model import (
@@ -31,17 +31,47 @@ from flowq.backends.protocol import MemberFacts, Standing
 from .history import History, Outcome, Vouched
 
 
+CALLS = {name: name for name in ("submit", "mine", "leave", "promote", "cancels")} | {"listen": "wait_ring"}
+"""Methods of the server, and the calls of a client that they do; the Desk's own methods are not among them."""
+
+
+class WatchedServer(MemoryServer):
+    """The place, and which members of it were seen to be dead with jobs in their hands."""
+
+    def __init__(self, *, clock: Callable[[], int], seed: int) -> None:
+        super().__init__(clock=clock, seed=seed, audited=True)
+        self.expired: set[str] = set()
+
+
 class Desk:
     """One worker's way into the server; what it does not mention goes through as it is."""
 
-    def __init__(self, server: MemoryServer, history: History, counts: Counter[str], worker: str) -> None:
+    def __init__(
+        self,
+        server: WatchedServer,
+        history: History,
+        counts: Counter[str],
+        done: Callable[[str], None],
+        worker: str,
+    ) -> None:
         self._server = server
         self._history = history
         self._counts = counts
+        self._done = done
         self._worker = worker
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._server, name)
+        found = getattr(self._server, name)
+        call = CALLS.get(name)
+        if call is None:
+            return found
+
+        def and_say(*args: Any, **kwargs: Any) -> Any:
+            answer = found(*args, **kwargs)
+            self._done(call)
+            return answer
+
+        return and_say
 
     def exchange(self, me: Standing, ended: Sequence[Ended], want: Want | None) -> Exchanged:
         letters = len(self._server.dead_letters)
@@ -53,6 +83,8 @@ class Desk:
             for letter in self._server.dead_letters[letters:]:
                 self._add(letter.job_id, "dead", letter.kind, None)
         self._count(answer)
+        self._see_expired()
+        self._done("exchange")
         return answer
 
     def _count(self, answer: Exchanged) -> None:
@@ -86,6 +118,12 @@ class Desk:
     def _add(self, job: str, kind: str, why: str, fence: int | None) -> None:
         self._history.add(Outcome(self._history.now(), job, kind, why, fence))
 
+    def _see_expired(self) -> None:
+        for name, member in self._server._state.members.items():
+            if member.expired and name not in self._server.expired:
+                self._server.expired.add(name)
+                self._counts["expiries"] += 1
+
     def _vouch(self, status: Status) -> None:
         if status is not Status.OK:
             self._counts[status] += 1
@@ -103,16 +141,19 @@ class Desk:
     ) -> Joined:
         joined = self._server.join(facts, lanes, ttl=ttl, old=old, keep=keep)
         self._vouch(Status.OK)
+        self._done("join")
         return joined
 
     def renew(self, me: Standing, running: int) -> Renewed:
         answer = self._server.renew(me, running)
         self._vouch(answer.status)
+        self._done("renew")
         return answer
 
     def confirm(self, me: Standing, known: Sequence[Delivery]) -> Confirmed:
         answer = self._server.confirm(me, known)
         self._vouch(answer.status)
+        self._done("confirm")
         return answer
 
     def cancel(self, job_id: str, reason: str, record: bytes, ttl_ms: int) -> CancelAnswer:
@@ -122,13 +163,13 @@ class Desk:
         return answer
 
 
-def told(server: MemoryServer, job: str) -> tuple[str, str] | None:
+def told(server: WatchedServer, job: str) -> tuple[str, str] | None:
     """What a waiter would be told of a job: its kind of end, and why; None: nothing is kept."""
     record = server.record(job)
     return None if record is None else (record.status, record.kind)
 
 
-def outstanding(server: MemoryServer) -> dict[str, int]:
+def outstanding(server: WatchedServer) -> dict[str, int]:
     """Jobs that have not ended, by lane. Does not touch the server's clock, as a call of a client would."""
     state = server._state
     left = {name: len(lane.unread) + len(lane.pending) for name, lane in sorted(state.lanes.items())}

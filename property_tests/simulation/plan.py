@@ -109,15 +109,24 @@ class CallFault(msgspec.Struct, frozen=True):
     slot: int
     call: str
     number: int
-    kind: Literal["drop_request", "drop_reply", "late", "delay", "outage", "standstill"]
+    kind: Literal[
+        "drop_request", "drop_reply", "late", "delay", "outage", "standstill",
+        "crash_before", "crash_after", "cut_before", "cut_after",
+    ]  # fmt: skip
+    """The last four strike the whole worker, just before or just after the server has done what was asked."""
     seconds: float = 0.0
+
+    @property
+    def blow(self) -> str:
+        """What strikes the worker: crash, cut or nothing."""
+        return self.kind.partition("_")[0] if self.kind.startswith(("crash", "cut")) else ""
 
     def fault(self) -> Fault:
         """As the line plays it."""
         match self.kind:
-            case "drop_request":
+            case "drop_request" | "crash_before" | "cut_before":
                 return DropRequest()
-            case "drop_reply":
+            case "drop_reply" | "crash_after" | "cut_after":
                 return DropReply()
             case "late":
                 return Late(1 + int(self.seconds))

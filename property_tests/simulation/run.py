@@ -16,15 +16,14 @@ import trio
 import trio._core._run as scheduler
 from trio.testing import MockClock
 
-from flowq.backends.memory import Backup, MemoryServer
-from flowq.testing.faults import Fault
+from flowq.backends.memory import Backup
 
 from .app import LIMITS, TIMEOUTS, SimulatedApp, send
 from .fleet import Faults, Fleet, Hand
 from .gate import Gate
 from .history import Accepted, ClockStepped, Died, Finished, History, LimitSet, Outcome, Quiet, ServerLost
-from .place import outstanding, told
-from .plan import Cancel, Crash, Cut, Drain, Freeze, Hang, Limit, Op, Plan, Server, Stall, Start, Submit
+from .place import WatchedServer, outstanding, told
+from .plan import CallFault, Cancel, Crash, Cut, Drain, Freeze, Hang, Limit, Op, Plan, Server, Stall, Start, Submit
 
 CLIENT = 9
 """The slot of the client's lines in a plan's faults."""
@@ -41,6 +40,8 @@ class Run:
     history: History
     gate: Gate
     counts: Counter[str]
+    asked: dict[str, Counter[str]]
+    """By worker: its calls while faults were possible."""
     seconds: float
     """Of the machine's clock."""
     virtual: float
@@ -62,7 +63,8 @@ def simulate(plan: Plan, *, trace: bool = False, crash: tuple[int, int] | None =
     if gate.error is not None:
         raise gate.error
     world.counts["steps"] = gate.steps
-    return Run(plan, world.history, gate, world.counts, time.perf_counter() - began, world.ended_at)
+    asked = {hand.name: hand.faults.asked for hand in world.fleet.hands}
+    return Run(plan, world.history, gate, world.counts, asked, time.perf_counter() - began, world.ended_at)
 
 
 async def _play(plan: Plan, gate: Gate, crash: tuple[int, int] | None) -> World:
@@ -86,7 +88,7 @@ class World:
         self._crash = crash
         now = trio.lowlevel.current_clock().current_time
         self.history = History(now)
-        self.server = MemoryServer(clock=self._server_ms, seed=plan.seed, audited=True)
+        self.server = WatchedServer(clock=self._server_ms, seed=plan.seed)
         self.counts: Counter[str] = Counter()
         self.fleet = Fleet(self.server, self.history, self.counts, gate, nursery, plan)
         self._client_faults = Faults("client", self.history, self._faults_of(CLIENT))
@@ -99,8 +101,8 @@ class World:
     def _server_ms(self) -> int:
         return EPOCH_MS + round(self.history.now() * 1000) + self._stepped_ms
 
-    def _faults_of(self, slot: int) -> dict[tuple[str, int], Fault]:
-        return {(one.call, one.number): one.fault() for one in self._plan.faults if one.slot == slot}
+    def _faults_of(self, slot: int) -> list[CallFault]:
+        return [one for one in self._plan.faults if one.slot == slot]
 
     def _note_spin(self, owner: Any) -> None:
         self._gate.spun = lambda _owner: None

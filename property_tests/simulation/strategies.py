@@ -36,22 +36,42 @@ def _server() -> st.SearchStrategy[Server]:
     return st.one_of(plain, plain, clock)
 
 
-OPS: st.SearchStrategy[Op] = st.one_of(
-    _submit(),
-    _submit(),
-    _submit(),
-    st.builds(Start, after=PAUSES, slot=SLOT),
-    st.builds(Start, after=PAUSES, slot=SLOT),
-    st.builds(Drain, after=PAUSES, slot=SLOT, grace=st.sampled_from([0.0, 0.5, 5.0])),
+def _long_work() -> st.SearchStrategy[Submit]:
+    """Bodies that still run when the next fault strikes."""
+    return st.builds(
+        Submit,
+        after=st.sampled_from([0.0, 0.0, 0.3, 1.0]),
+        lane=st.sampled_from(["free", "free", "free", "pair", "one"]),
+        jobs=st.integers(2, 6),
+        seconds=st.sampled_from([2.0, 4.0, 8.0, 8.0]),
+        how=st.sampled_from(["ok", "ok", "busy", "slow", "stubborn", "fail"]),
+    )
+
+
+BLOWS: st.SearchStrategy[Op] = st.one_of(
     st.builds(Crash, after=PAUSES, slot=SLOT, steps=st.sampled_from([0, 1, 3, 10, 40]) | st.integers(0, 150)),
     st.builds(Freeze, after=PAUSES, slot=SLOT, seconds=SPANS),
     st.builds(Freeze, after=PAUSES, slot=SLOT, seconds=LONG),
     st.builds(Stall, after=PAUSES, slot=SLOT, seconds=SPANS),
     st.builds(Cut, after=PAUSES, slot=st.integers(-1, 2), seconds=st.one_of(st.just(0.0), SPANS)),
+    st.builds(Cut, after=PAUSES, slot=SLOT, seconds=LONG),
     st.builds(Hang, after=PAUSES, slot=SLOT, seconds=SPANS),
+    st.builds(Drain, after=PAUSES, slot=SLOT, grace=st.sampled_from([0.0, 0.5, 5.0])),
     _server(),
+)
+QUIET_OPS: st.SearchStrategy[Op] = st.one_of(
+    _submit(),
+    _submit(),
+    st.builds(Start, after=PAUSES, slot=SLOT),
     st.builds(Limit, after=PAUSES, lane=st.sampled_from(["pair", "one"]), limit=st.sampled_from([0, 1, 3, None])),
     st.builds(Cancel, after=PAUSES, job=st.integers(0, 20)),
+)
+GROUPS: st.SearchStrategy[tuple[Op, ...]] = st.one_of(
+    st.tuples(_long_work(), BLOWS),
+    st.tuples(BLOWS),
+    st.tuples(_long_work(), BLOWS, st.builds(Start, after=PAUSES, slot=SLOT)),
+    st.tuples(QUIET_OPS),
+    st.tuples(QUIET_OPS, QUIET_OPS),
 )
 
 
@@ -67,7 +87,7 @@ def _call_fault(draw: Any) -> CallFault:
 def plans(draw: Any) -> Plan:
     """A plan that begins with work for two or three workers."""
     first = [draw(_submit(8)), draw(_submit(8))]
-    ops = first + draw(st.lists(OPS, min_size=5, max_size=16))
+    ops = first + [op for group in draw(st.lists(GROUPS, min_size=4, max_size=9)) for op in group]
     if draw(st.sampled_from([True, False, False, False])):
         ops.insert(draw(st.integers(1, len(ops))), Server(draw(PAUSES), "backup"))
         ops.insert(draw(st.integers(2, len(ops))), Server(draw(PAUSES), "restore"))
@@ -77,7 +97,7 @@ def plans(draw: Any) -> Plan:
     return Plan(
         seed=draw(st.integers(0, 2**32 - 1)),
         workers=draw(st.integers(2, 3)),
-        concurrency=draw(st.integers(1, 4)),
+        concurrency=draw(st.integers(1, 6)),
         rest=draw(st.sampled_from([0.0, 5.0, 15.0])),
         ops=ops,
         faults=[_call_fault(draw) for _ in range(draw(st.integers(0, 12)))],

@@ -1,0 +1,84 @@
+"""Crash points: each life of a job, with the link cut before and after the k-th request of a worker, for every k.
+
+A life is a plan in which the worker of slot 0 does one thing for a job: claims it, settles it, and so on, with another worker
+there to take over. It is played once to count the victim's requests, and then once for each request, side and blow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+import msgspec
+
+from .history import Crashed, Ended, Started
+from .plan import CallFault, Cancel, Crash, Cut, Drain, Op, Plan, Server, Start, Submit
+from .run import Run, simulate
+
+VICTIM = "w0.1"
+BLOWS = ("drop_request", "drop_reply", "crash_before", "crash_after", "cut_before", "cut_after")
+"""A connection that breaks and is back at once, a killed worker, and a worker that is away for longer than its lease."""
+AWAY = 14.0
+
+LIVES: dict[str, tuple[list[Op], float]] = {
+    "claim and start": ([Submit(0.2, "pair", 2, 0.5), Submit(0.0, "free", 2, 0.5, "busy"), Start(0.1, 1)], 1.0),
+    "settle": ([Submit(0.2, "one", 3, 0.1), Submit(0.0, "free", 2, 0.0), Submit(0.0, "sync", 1, 0.0), Start(0.5, 1)], 0.5),
+    "retry": ([Submit(0.2, "free", 1, 0.1, "fail"), Submit(0.0, "one", 1, 0.1, "fail"), Start(0.2, 1)], 2.5),
+    "delay": ([Submit(0.2, "pair", 2, 0.2, "ok", 1.0), Start(0.1, 1)], 1.5),
+    "adopt": ([Start(0.0, 1), Submit(0.2, "pair", 2, 3.0), Submit(0.0, "free", 2, 3.0), Crash(0.5, 1), Start(0.5, 2)], 12.0),
+    "renew": ([Start(0.0, 1), Submit(0.2, "pair", 2, 8.0), Submit(0.0, "free", 1, 8.0)], 6.0),
+    "rejoin": ([Submit(0.2, "free", 1, 12.0), Submit(0.0, "one", 1, 8.0, "slow"), Cut(0.5, 0, 8.0), Start(0.5, 1)], 10.0),
+    "confirm": ([Submit(0.2, "pair", 1, 2.0), Submit(0.0, "free", 1, 2.0), Server(0.5, "forget"), Start(0.0, 1)], 3.0),
+    "cancel": ([Submit(0.2, "pair", 1, 4.0, "slow"), Submit(0.0, "free", 1, 1.0), Cancel(0.3, 0), Start(0.1, 1)], 1.5),
+    "hand back": ([Submit(0.2, "pair", 3, 4.0, "slow"), Submit(0.0, "free", 1, 4.0), Start(0.1, 1), Drain(0.3, 0, 0.2)], 1.5),
+}  # fmt: skip
+"""What happens, and seconds until faults end."""
+
+
+@attrs.frozen
+class CrashPoint:
+    life: str
+    call: str
+    number: int
+    blow: str
+
+    @property
+    def plan(self) -> Plan:
+        fault = CallFault(0, self.call, self.number, self.blow, AWAY)  # type: ignore[arg-type]
+        return msgspec.structs.replace(plan_of(self.life), faults=[fault])
+
+
+def plan_of(life: str) -> Plan:
+    """The life without any fault but its own."""
+    ops, rest = LIVES[life]
+    return Plan(seed=1, workers=1, concurrency=4, ops=ops, rest=rest + 0.5)
+
+
+def crash_points(life: str) -> Iterator[CrashPoint]:
+    """Every request that the victim makes in this life, each with every blow."""
+    asked = simulate(plan_of(life)).asked[VICTIM]
+    for call, count in sorted(asked.items()):
+        for number in range(1, count + 1):
+            for blow in BLOWS:
+                yield CrashPoint(life, call, number, blow)
+
+
+def recoveries(run: Run) -> list[float]:
+    """Seconds from each kill of a body to the next start of its job."""
+    found: list[float] = []
+    running: dict[int, Started] = {}
+    waiting: dict[str, float] = {}
+    for event in run.history.events:
+        match event:
+            case Started():
+                if event.job in waiting:
+                    found.append(event.at - waiting.pop(event.job))
+                running[event.body] = event
+            case Ended():
+                running.pop(event.body, None)
+            case Crashed():
+                killed = [one for one in running.values() if one.worker == event.worker]
+                waiting |= {one.job: event.at for one in killed}
+            case _:
+                pass
+    return found
