@@ -29,6 +29,7 @@ RETRIES = 2
 BACKOFF = flowq.Backoff(base=1.0, factor=2.0, maximum=4.0)
 SLOW = 0.3
 """Seconds that a slow body needs to leave when it is cancelled."""
+DEAF = 6.0
 POLLS = 5
 """Parts into which a busy body divides its time."""
 
@@ -55,7 +56,7 @@ class SimulatedApp(flowq.App[None]):
         schedule: Faults,
         ttl: float,
     ) -> None:
-        super().__init__("simulated", "memory://", lease_ttl=ttl)
+        super().__init__("simulated", "memory://", lease_ttl=ttl, lifespan=_lifespan)
         self.who = who
         self.lines: list[Line] = []
         self.dead = False
@@ -65,6 +66,7 @@ class SimulatedApp(flowq.App[None]):
         self._counts = counts
         self._schedule = schedule
         self.lanes = _register(self, history)
+        self.around_job(_around)
 
     def opener(self) -> OpenBackend:
         return self._open_line
@@ -78,6 +80,18 @@ class SimulatedApp(flowq.App[None]):
             if self.dead:
                 faulty.line.cut()
             yield faulty
+
+
+@asynccontextmanager
+async def _lifespan() -> AsyncGenerator[None]:
+    await anyio.lowlevel.checkpoint()
+    yield
+
+
+@asynccontextmanager
+async def _around(_job: flowq.RunningJob) -> AsyncGenerator[None]:
+    await anyio.lowlevel.checkpoint()
+    yield
 
 
 def _register(app: SimulatedApp, history: History) -> dict[str, flowq.Task[[str, float, How], str]]:
@@ -141,9 +155,10 @@ async def behave(app: SimulatedApp, token: str, seconds: float, how: How) -> Non
         if how != "stubborn":
             raise
     finally:
-        if how == "slow":
-            with flowq.cleanup(SLOW):
-                await anyio.sleep(SLOW)
+        leaving = {"slow": SLOW, "deaf": DEAF}.get(how, 0.0)
+        if leaving:
+            with flowq.cleanup(leaving):
+                await anyio.sleep(leaving)
     if how == "fail" and flowq.current_job().attempt == 1:
         raise Boom(token)
     if how == "reject":

@@ -149,16 +149,16 @@ def check(events: list[Event], rules: Rules) -> list[Violation]:
 
 def _submits(record: Record) -> Iterator[Violation]:
     """A submit is one job or, if refused, none."""
-    jobs: dict[str, str] = {}
+    jobs: dict[str, Accepted | Started] = {}
     for event in record.events:
         if isinstance(event, Accepted | Started):
-            first = jobs.setdefault(event.token, event.job)
-            forgot = record.fell_back_over(event.at, math.inf) or record.leapt(event.at, RESEND_WINDOW)
-            if first != event.job and not forgot:
-                yield Violation("one job a submit", event.at, f"{event.token} is {first} and {event.job}")
+            first = jobs.setdefault(event.token, event)
+            forgot = record.fell_back_over(first.at, math.inf) or record.leapt(event.at, RESEND_WINDOW)
+            if first.job != event.job and not forgot:
+                yield Violation("one job a submit", event.at, f"{event.token} is {first.job} and {event.job}")
     for event in record.events:
         if isinstance(event, Refused) and event.token in jobs:
-            yield Violation("one job a submit", event.at, f"{event.token} was refused, and is {jobs[event.token]}")
+            yield Violation("one job a submit", event.at, f"{event.token} was refused, and is {jobs[event.token].job}")
 
 
 def _outcomes(record: Record) -> Iterator[Violation]:

@@ -120,6 +120,8 @@ class Fleet:
 
     async def _live(self, hand: Hand) -> None:
         hand.gait = self._gate.adopt(hand)
+        if hand.name in self._plan.kills:
+            self._gate.ring_at(hand.gait, self._plan.kills[hand.name], partial(self.crash, hand))
         try:
             with hand.scope:
                 await flowq.run(
@@ -206,6 +208,7 @@ class Fleet:
 
     def calm(self) -> None:
         """No fault from here on, for anybody."""
+        self._gate.is_watching = False
         for hand in self.hands:
             hand.faults.is_over = True
             if hand.gait is not None:

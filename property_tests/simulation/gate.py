@@ -9,7 +9,6 @@ trio would only log: they are kept in ``error``.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,15 +54,18 @@ class Gate(Instrument):
     def __init__(self, *, trace: bool = False) -> None:
         self._gaits: dict[trio.lowlevel.Task, Gait] = {}
         self._keepers: set[trio.lowlevel.Task] = set()
-        self.reached: Counter[Point] = Counter()
-        """How often a task of a worker waited there."""
+        self.reached: dict[Point, int] = {}
+        """How often a task of a worker came to wait there."""
+        self.visits: dict[tuple[str, Point], tuple[int, int]] = {}
+        """By worker and point: the first and the last of its steps that ended there."""
+        self.is_watching = True
+        """Whether ``visits`` are kept: not in the end, when nothing befalls anybody any more."""
         self.spun: Callable[[Owner], None] = _nothing
         self.error: BaseException | None = None
         self.steps = 0
         """Of all workers' tasks."""
         self.trace: list[tuple[str, str, Point | None]] | None = [] if trace else None
         """Worker, task, where it waits: one row a step."""
-        self._where: dict[trio.lowlevel.Task, tuple[Point, ...]] = {}
         self._points: dict[tuple[Any, int], Point] = {}
 
     # --- what the simulation does -------------------------------------------------------------------------------------------
@@ -89,15 +91,6 @@ class Gate(Instrument):
         gait.alarms.append((gait.steps + steps, alarm))
         gait.alarms.sort(key=lambda one: -one[0])
 
-    def waiting_at(self, gait: Gait) -> set[Point]:
-        """Where the worker's tasks wait now."""
-        return {
-            point
-            for task, points in self._where.items()
-            if self._gaits.get(task) is gait
-            for point in points
-        }
-
     # --- what trio calls ----------------------------------------------------------------------------------------------------
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
@@ -113,7 +106,6 @@ class Gate(Instrument):
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         self._gaits.pop(task, None)
-        self._where.pop(task, None)
         self._keepers.discard(task)
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -145,9 +137,13 @@ class Gate(Instrument):
             gait.spin_since = (now, gait.steps)
         elif gait.steps - steps > MOST_STEPS_AT_ONCE:
             self.spun(gait.owner)
-        self._where[task] = points = self._look(task)
+        points = self._look(task)
         for point in points:
-            self.reached[point] += 1
+            self.reached[point] = self.reached.get(point, 0) + 1
+            if self.is_watching:
+                key = gait.owner.name, point
+                first = self.visits.get(key)
+                self.visits[key] = (gait.steps if first is None else first[0], gait.steps)
         if self.trace is not None:
             self.trace.append((gait.owner.name, task.name, points[-1] if points else None))
         while gait.alarms and gait.alarms[-1][0] <= gait.steps:

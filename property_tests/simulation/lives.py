@@ -11,28 +11,41 @@ from collections.abc import Iterator
 import attrs
 import msgspec
 
-from .history import Crashed, Ended, Started
+from .gate import Point
+from .history import Accepted, Crashed, Ended, Outcome, Started
 from .plan import CallFault, Cancel, Crash, Cut, Drain, Op, Plan, Server, Start, Submit
 from .run import Run, simulate
 
 VICTIM = "w0.1"
 BLOWS = ("drop_request", "drop_reply", "crash_before", "crash_after", "cut_before", "cut_after")
 """A connection that breaks and is back at once, a killed worker, and a worker that is away for longer than its lease."""
-AWAY = 14.0
+TTL = 4.0
+AWAY = 6.0
+"""Seconds."""
 
 LIVES: dict[str, tuple[list[Op], float]] = {
     "claim and start": ([Submit(0.2, "pair", 2, 0.5), Submit(0.0, "free", 2, 0.5, "busy"), Start(0.1, 1)], 1.0),
     "settle": ([Submit(0.2, "one", 3, 0.1), Submit(0.0, "free", 2, 0.0), Submit(0.0, "sync", 1, 0.0), Start(0.5, 1)], 0.5),
-    "retry": ([Submit(0.2, "free", 1, 0.1, "fail"), Submit(0.0, "one", 1, 0.1, "fail"), Start(0.2, 1)], 2.5),
+    "retry": ([Submit(0.2, "free", 1, 0.1, "fail"), Submit(0.0, "one", 1, 0.1, "fail"), Start(0.2, 1)], 2.0),
     "delay": ([Submit(0.2, "pair", 2, 0.2, "ok", 1.0), Start(0.1, 1)], 1.5),
-    "adopt": ([Start(0.0, 1), Submit(0.2, "pair", 2, 3.0), Submit(0.0, "free", 2, 3.0), Crash(0.5, 1), Start(0.5, 2)], 12.0),
-    "renew": ([Start(0.0, 1), Submit(0.2, "pair", 2, 8.0), Submit(0.0, "free", 1, 8.0)], 6.0),
-    "rejoin": ([Submit(0.2, "free", 1, 12.0), Submit(0.0, "one", 1, 8.0, "slow"), Cut(0.5, 0, 8.0), Start(0.5, 1)], 10.0),
-    "confirm": ([Submit(0.2, "pair", 1, 2.0), Submit(0.0, "free", 1, 2.0), Server(0.5, "forget"), Start(0.0, 1)], 3.0),
+    "adopt": ([Start(0.0, 1), Submit(0.2, "pair", 1, 2.0), Submit(0.0, "free", 1, 2.0), Crash(0.5, 1), Start(0.5, 2)], 5.5),
+    "renew": ([Start(0.0, 1), Submit(0.2, "pair", 2, 4.0), Submit(0.0, "free", 1, 4.0)], 3.0),
+    "rejoin": ([Submit(0.2, "free", 1, 6.0), Submit(0.0, "one", 1, 4.0, "slow"), Cut(0.5, 0, 3.5), Start(0.5, 1)], 4.5),
+    "confirm": ([Submit(0.2, "pair", 1, 1.5), Submit(0.0, "free", 1, 1.5), Server(0.5, "forget"), Start(0.0, 1)], 2.0),
     "cancel": ([Submit(0.2, "pair", 1, 4.0, "slow"), Submit(0.0, "free", 1, 1.0), Cancel(0.3, 0), Start(0.1, 1)], 1.5),
-    "hand back": ([Submit(0.2, "pair", 3, 4.0, "slow"), Submit(0.0, "free", 1, 4.0), Start(0.1, 1), Drain(0.3, 0, 0.2)], 1.5),
+    "hand back": ([Submit(0.2, "pair", 2, 4.0, "slow"), Submit(0.0, "free", 1, 4.0), Start(0.1, 1), Drain(0.3, 0, 0.2)], 1.5),
+    "hand back late": ([Submit(0.2, "free", 2, 1.0), Cut(0.5, 0, 6.0), Start(0.0, 1), Drain(4.0, 0, 0.1)], 3.0),
+    "start without a server": ([Cut(0.0, 0, 1.0), Submit(0.2, "pair", 1, 0.5), Start(1.5, 1)], 1.5),
+    "share": ([Start(0.0, 1), Submit(0.2, "pair", 6, 0.2), Submit(0.0, "one", 3, 0.1)], 1.5),
 }  # fmt: skip
 """What happens, and seconds until faults end."""
+
+TOURS: dict[str, tuple[list[Op], float]] = {
+    **LIVES,
+    "deaf": ([Submit(0.2, "free", 1, 1.0, "deaf"), Start(0.0, 1), Drain(0.3, 0, 0.1)], 7.0),
+    "outage": ([Submit(0.2, "free", 2, 1.0), Cut(0.3, 0, 1.5), Start(0.0, 1), Submit(0.0, "pair", 2, 0.3)], 2.5),
+}  # fmt: skip
+"""Lives in which workers wait wherever they can, for being killed there."""
 
 
 @attrs.frozen
@@ -50,8 +63,8 @@ class CrashPoint:
 
 def plan_of(life: str) -> Plan:
     """The life without any fault but its own."""
-    ops, rest = LIVES[life]
-    return Plan(seed=1, workers=1, concurrency=4, ops=ops, rest=rest + 0.5)
+    ops, rest = TOURS[life]
+    return Plan(seed=1, ttl=TTL, workers=1, concurrency=4, ops=ops, rest=rest + 0.5)
 
 
 def crash_points(life: str) -> Iterator[CrashPoint]:
@@ -63,22 +76,51 @@ def crash_points(life: str) -> Iterator[CrashPoint]:
                 yield CrashPoint(life, call, number, blow)
 
 
+def kills() -> tuple[list[tuple[Plan, set[Point]]], set[Point]]:
+    """Plans that kill the victim where it waits: at its first and last visit of each await point in the first and last tour that has it.
+
+    Returns:
+        The plans, each with the points at which its victim waits when it is killed; and all points that were visited.
+    """
+    visits: dict[Point, list[tuple[str, int, int]]] = {}
+    for tour in TOURS:
+        for (worker, point), (first, last) in simulate(plan_of(tour)).gate.visits.items():
+            if worker == VICTIM:
+                visits.setdefault(point, []).append((tour, first, last))
+    found: dict[tuple[str, int], set[Point]] = {}
+    for point, where in visits.items():
+        tour, first, last = where[0]
+        for key in ((tour, first), (tour, last), (where[-1][0], where[-1][2])):
+            found.setdefault(key, set()).add(point)
+    plans = [
+        (msgspec.structs.replace(plan_of(tour), kills={VICTIM: step}), points)
+        for (tour, step), points in found.items()
+    ]
+    return plans, set(visits)
+
+
 def recoveries(run: Run) -> list[float]:
-    """Seconds from each kill of a body to the next start of its job."""
+    """Seconds from a worker's crash to the next start of each job that was open then and ran nowhere else."""
     found: list[float] = []
+    open_: set[str] = set()
     running: dict[int, Started] = {}
     waiting: dict[str, float] = {}
     for event in run.history.events:
         match event:
+            case Accepted():
+                open_.add(event.job)
             case Started():
                 if event.job in waiting:
                     found.append(event.at - waiting.pop(event.job))
                 running[event.body] = event
             case Ended():
                 running.pop(event.body, None)
+            case Outcome():
+                open_.discard(event.job)
+                waiting.pop(event.job, None)
             case Crashed():
-                killed = [one for one in running.values() if one.worker == event.worker]
-                waiting |= {one.job: event.at for one in killed}
+                elsewhere = {one.job for one in running.values() if one.worker != event.worker}
+                waiting |= dict.fromkeys(open_ - elsewhere, event.at)
             case _:
                 pass
     return found

@@ -1,7 +1,7 @@
 """Broken variants of flowq, one wrong rule each: what the simulation must be able to see.
 
-A variant is patched into the modules that run, for the length of a ``with``. Each has a stored plan (mutants.json) on which the
-checker names the promise it breaks, and on which what is shipped breaks none.
+A variant is patched into the modules that run, for the length of a ``with``. Each comes with a situation in which the checker names
+the promise that it breaks, and in which what is shipped breaks none.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any
 from unittest import mock
 
 import anyio
+import attrs
 
-from flowq._core import lease as lease_module
-from flowq._core.deadlines import NEVER
-from flowq._model import Delivery, LeaseTimes, Settled, Status, Succeeded
+from flowq._model import Delivery, LeaseTimes, Status, Succeeded
 from flowq._runtime import exchange as exchange_module
 from flowq._runtime import watchdog
 from flowq._runtime.consumer import Consumer
@@ -26,28 +25,14 @@ from flowq._runtime.member import Member
 from flowq._runtime.reconcile import Reconciler
 from flowq._runtime.shift import Shift
 from flowq.backends.memory import fleet, settle, state, submit
-from flowq.backends.memory.server import MemoryServer
 
-Mutant = Callable[[], AbstractContextManager[Any]]
-
-
-def _swap(target: Any, name: str, new: Any) -> Mutant:
-    return lambda: mock.patch.object(target, name, new)
-
+from .checker import Violation
+from .plan import CallFault, Crash, Cut, Drain, Freeze, Hang, Op, Plan, Server, Start, Submit
+from .run import judge, simulate
 
 def _settle_by_entry_alone() -> AbstractContextManager[Any]:
     """Whoever holds an entry may end it: no owner, no delivery number is compared."""
     return mock.patch.object(settle, "owns", lambda lane, delivery, _member: delivery.entry in lane.pending)
-
-
-def _settle_of_any_delivery() -> AbstractContextManager[Any]:
-    """The owner is compared, the delivery number is not: a member's older delivery ends its newer one."""
-
-    def owns(lane: Any, delivery: Delivery, member: str) -> bool:
-        pending = lane.pending.get(delivery.entry)
-        return pending is not None and pending.owner == member
-
-    return mock.patch.object(settle, "owns", owns)
 
 
 @contextmanager
@@ -83,25 +68,13 @@ def _deadline_without_margin() -> AbstractContextManager[Any]:
 
 def _bodies_go_on_after_the_lease() -> AbstractContextManager[Any]:
     """The lease ends, and limited bodies are not cancelled."""
+    original = Consumer.cancel
 
-    def lose_lease(self: Floor) -> int:
-        running = [c.delivery for c in self.busy() if c.delivery is not None]
-        self.known = {d.fence: d for d in running} | {one.delivery.fence: one.delivery for one in self.ended}
-        self.ready.clear()
-        for lane in self.lanes.values():
-            lane.close()
-        return 0
+    def cancel(self: Consumer, reason: Any, note: str = "") -> None:
+        if reason != "lease_lost":
+            original(self, reason, note)
 
-    return mock.patch.object(Floor, "lose_lease", lose_lease)
-
-
-def _late_answer_revives() -> AbstractContextManager[Any]:
-    """An answer that comes after the deadline extends the lease all the same."""
-
-    def extend(self: Any, sent_at: float, now: float) -> None:
-        self.deadline = max(self.deadline, now + self.times.ttl - self.times.margin)
-
-    return mock.patch.object(lease_module.Lease, "_extend", extend)
+    return mock.patch.object(Consumer, "cancel", cancel)
 
 
 def _lost_claim_forgotten() -> AbstractContextManager[Any]:
@@ -113,16 +86,6 @@ def _mine_hands_back_all() -> AbstractContextManager[Any]:
     """``mine`` hands back what still runs, too."""
     original = fleet.mine
     return mock.patch.object(fleet, "mine", lambda state, me, _known: original(state, me, []))
-
-
-def _join_keeps_nothing() -> AbstractContextManager[Any]:
-    """Joining again hands back the bodies that may outlive a lease, and they are told that they go on."""
-
-    def take_over(state: Any, _name: str, old: str, keep: Any) -> list[int]:
-        fleet.retire(state, old)
-        return [delivery.fence for delivery in keep]
-
-    return mock.patch.object(fleet, "_take_over", take_over)
 
 
 def _release_on_cancel() -> AbstractContextManager[Any]:
@@ -181,7 +144,7 @@ def _submit_twice() -> AbstractContextManager[Any]:
     return mock.patch.object(submit, "submit", again)
 
 
-def _expiry_by_renewals_missed() -> AbstractContextManager[Any]:
+def _expiry_after_half() -> AbstractContextManager[Any]:
     """The server gives a member up after half of its lease."""
 
     def renew(state: Any, me: Any, running: int) -> Any:
@@ -192,19 +155,6 @@ def _expiry_by_renewals_missed() -> AbstractContextManager[Any]:
 
     original = fleet.renew
     return mock.patch.object(fleet, "renew", renew)
-
-
-def _revives_the_dead() -> AbstractContextManager[Any]:
-    """A renewal of an expired member makes it live again."""
-
-    def standing(state: Any, me: Any) -> Status:
-        member = state.members.get(me.member)
-        if member is None:
-            return Status.LOST
-        member.expired = False
-        return Status.OK if me.epoch == state.epoch else Status.EPOCH
-
-    return mock.patch.object(fleet, "standing", standing)
 
 
 def _joins_before_bodies_left() -> AbstractContextManager[Any]:
@@ -227,7 +177,7 @@ def _no_hand_back() -> AbstractContextManager[Any]:
     return mock.patch.object(Shift, "close", close)
 
 
-def _shutdown_is_a_crash() -> AbstractContextManager[Any]:
+def _hand_back_is_a_crash() -> AbstractContextManager[Any]:
     """What is handed back counts as a crash of its worker."""
 
     def hand_back(self: Any, lane: Any, entry: str) -> None:
@@ -238,17 +188,17 @@ def _shutdown_is_a_crash() -> AbstractContextManager[Any]:
     return mock.patch.object(state.State, "hand_back", hand_back)
 
 
-def _lost_settle_is_success() -> AbstractContextManager[Any]:
+def _statuses_unheeded() -> AbstractContextManager[Any]:
     """A refused claim status is taken for an answer: the member goes on although the server has lost it."""
     return mock.patch.object(Exchange, "_heed", lambda _self, _status: None)
 
 
-def _safety_poll_gone() -> AbstractContextManager[Any]:
+def _nothing_adopted() -> AbstractContextManager[Any]:
     """The dead are noticed by nobody: a claim adopts nothing."""
     return mock.patch.object(state.State, "dead_entries", lambda _self, _lane: 0)
 
 
-def _cancelled_body_counts_as_done() -> AbstractContextManager[Any]:
+def _timeout_is_success() -> AbstractContextManager[Any]:
     """A body that was cancelled by its timeout is told as a success."""
     original = Consumer._end
 
@@ -261,30 +211,90 @@ def _cancelled_body_counts_as_done() -> AbstractContextManager[Any]:
     return mock.patch.object(Consumer, "_end", end)
 
 
+@attrs.frozen
+class Mutant:
+    """A variant, the situation that shows it, and the promises one of which the checker must say it breaks."""
+
+    patch: Callable[[], AbstractContextManager[Any]]
+    ops: list[Op]
+    promises: tuple[str, ...]
+    rest: float = 10.0
+    faults: list[CallFault] = attrs.field(factory=list[CallFault])
+    workers: int = 1
+
+    def plan(self, seed: int) -> Plan:
+        return Plan(
+            seed=seed, ttl=4.0, workers=self.workers, concurrency=4, ops=self.ops, rest=self.rest, faults=self.faults
+        )
+
+
+PAIR = Submit(0.2, "pair", 2, 8.0)
+LIMIT, DEADLINE, DONE = "the limit", "the lease's deadline", "the work is done in the end"
+NEWEST, ENDED = "an outcome is of the newest delivery", "an outcome is of a body that ended"
+
 MUTANTS: dict[str, Mutant] = {
-    "settle by entry alone": _settle_by_entry_alone,
-    "settle of any delivery": _settle_of_any_delivery,
-    "ack before run": _ack_before_run,
-    "no deadline": _no_deadline,
-    "deadline without margin": _deadline_without_margin,
-    "bodies go on after the lease": _bodies_go_on_after_the_lease,
-    "a late answer revives": _late_answer_revives,
-    "lost claim forgotten": _lost_claim_forgotten,
-    "mine hands back all": _mine_hands_back_all,
-    "join keeps nothing": _join_keeps_nothing,
-    "release on cancel": _release_on_cancel,
-    "no quarantine": _no_quarantine,
-    "no epoch": _no_epoch,
-    "timeouts unseen": _timeouts_unseen,
-    "all due": _all_due,
-    "submit twice": _submit_twice,
-    "expiry after half a lease": _expiry_by_renewals_missed,
-    "revives the dead": _revives_the_dead,
-    "joins before bodies left": _joins_before_bodies_left,
-    "outcomes forgotten": _outcomes_forgotten,
-    "no hand-back": _no_hand_back,
-    "a hand-back is a crash": _shutdown_is_a_crash,
-    "statuses unheeded": _lost_settle_is_success,
-    "nothing adopted": _safety_poll_gone,
-    "a timeout is a success": _cancelled_body_counts_as_done,
+    "settle by entry alone": Mutant(
+        _settle_by_entry_alone, [Submit(0.2, "free", 2, 3.0), Start(0.1, 1), Freeze(0.4, 0, 6.0)], (NEWEST,)
+    ),
+    "ack before run": Mutant(_ack_before_run, [Submit(0.2, "free", 2, 1.0)], (ENDED,)),
+    "no deadline": Mutant(_no_deadline, [PAIR, Start(0.1, 1), Cut(0.4, 0, 12.0)], (DEADLINE, LIMIT)),
+    "deadline without margin": Mutant(_deadline_without_margin, [PAIR, Start(0.1, 1), Cut(0.4, 0, 12.0)], (DEADLINE, LIMIT)),
+    "bodies go on after the lease": Mutant(
+        _bodies_go_on_after_the_lease, [PAIR, Start(0.1, 1), Cut(0.4, 0, 12.0)], (DEADLINE, LIMIT)
+    ),
+    "lost claim forgotten": Mutant(
+        _lost_claim_forgotten,
+        [Submit(0.2, "pair", 2, 1.0)],
+        (DONE, "no job is lost"),
+        faults=[CallFault(0, "exchange", number, "drop_reply") for number in range(2, 6)],
+    ),
+    "mine hands back all": Mutant(_mine_hands_back_all, [PAIR, Start(0.1, 1), Cut(0.4, 0, 0.0)], (LIMIT, NEWEST)),
+    "release on cancel": Mutant(
+        _release_on_cancel, [Submit(0.2, "pair", 2, 8.0, "slow"), Start(0.1, 1), Drain(0.4, 0, 0.1)], (LIMIT, NEWEST)
+    ),
+    "no quarantine": Mutant(
+        _no_quarantine, [PAIR, Start(0.1, 1), Hang(0.3, 0, 2.0), Server(0.0, "flush"), Submit(0.0, "pair", 2, 4.0)], (LIMIT,)
+    ),
+    "timeouts unseen": Mutant(_timeouts_unseen, [Submit(0.2, "brief", 1, 12.0)], ("the timeout",), rest=13.0),
+    "all due": Mutant(_all_due, [Submit(0.2, "free", 2, 0.1, "ok", 4.0)], ("not before it is due",)),
+    "submit twice": Mutant(
+        _submit_twice,
+        [Submit(0.2, "free", 2, 0.1)],
+        ("one job a submit",),
+        faults=[CallFault(9, "submit", 1, "drop_reply")],
+    ),
+    "expiry after half a lease": Mutant(_expiry_after_half, [PAIR, Start(0.1, 1), Cut(0.4, 0, 12.0)], (LIMIT,)),
+    "joins before bodies left": Mutant(
+        _joins_before_bodies_left, [Submit(0.2, "pair", 2, 8.0, "slow"), Start(0.1, 1), Cut(0.4, 0, 2.65)], (LIMIT, NEWEST)
+    ),
+    "outcomes forgotten": Mutant(
+        _outcomes_forgotten,
+        [Submit(0.2, "free", 2, 0.5)],
+        (DONE,),
+        faults=[CallFault(0, "exchange", number, "drop_request") for number in range(2, 8)],
+    ),
+    "no hand-back": Mutant(_no_hand_back, [Submit(0.2, "pair", 1, 0.1)], ("who leaves is no member",), rest=0.5),
+    "a hand-back is a crash": Mutant(
+        _hand_back_is_a_crash,
+        [Submit(0.2, "free", 1, 30.0), *[op for _ in range(4) for op in (Drain(0.3, 0, 0.0), Start(0.3, 0))]],
+        ("a crash is a crash",),
+    ),
+    "nothing adopted": Mutant(_nothing_adopted, [PAIR, Start(0.1, 1), Crash(0.4, 0)], (DONE, "no job is lost")),
+    "a timeout is a success": Mutant(_timeout_is_success, [Submit(0.2, "brief", 1, 12.0)], (ENDED,)),
+    "statuses unheeded": Mutant(_statuses_unheeded, [PAIR, Server(0.4, "flush")], (DONE, "a worker goes on")),
+    "no epoch": Mutant(_no_epoch, [Server(0.1, "backup"), PAIR, Server(0.4, "restore")], (LIMIT, NEWEST, DONE)),
 }
+TRIES = 12
+"""Schedules of one situation, one of which must show the mutant: most show it in the first."""
+
+
+def expose(mutant: Mutant) -> tuple[Plan, Violation] | None:
+    """The first schedule on which the checker sees what the mutant breaks; None: it lives."""
+    for seed in range(TRIES):
+        plan = mutant.plan(seed)
+        with mutant.patch():
+            violations = judge(simulate(plan))
+        found = next((violation for violation in violations if violation.promise in mutant.promises), None)
+        if found is not None:
+            return plan, found
+    return None

@@ -10,9 +10,9 @@ from flowq.testing.faults import Delay, DropReply, DropRequest, Fault, Late, Out
 from flowq.testing.faults import Freeze as Standstill
 
 LaneName = Literal["pair", "one", "sync", "free", "brief"]
-How = Literal["ok", "fail", "reject", "slow", "busy", "child", "stubborn"]
+How = Literal["ok", "fail", "reject", "slow", "busy", "child", "stubborn", "deaf"]
 """How a body behaves: fails its first attempt; rejects; needs 0.3 s to leave; waits in many small steps; submits a child; swallows
-the first cancellation."""
+the first cancellation; needs 6 s to leave."""
 
 
 class Submit(msgspec.Struct, tag=True, frozen=True):
@@ -150,6 +150,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from the last of ``ops`` until all faults end."""
     ops: list[Op] = []
     faults: list[CallFault] = []
+    kills: dict[str, int] = {}
+    """Worker → the step of its tasks, counted from its start, after which it is killed."""
 
     def encode(self) -> str:
         return msgspec.json.encode(self).decode()

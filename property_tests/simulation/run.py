@@ -18,7 +18,8 @@ from trio.testing import MockClock
 
 from flowq.backends.memory import Backup
 
-from .app import LIMITS, TIMEOUTS, SimulatedApp, send
+from .app import LIMITS, SLOW, TIMEOUTS, SimulatedApp, send
+from .checker import Rules, Violation, check
 from .fleet import Faults, Fleet, Hand
 from .gate import Gate
 from .history import Accepted, ClockStepped, Died, Finished, History, LimitSet, Outcome, Quiet, ServerLost
@@ -48,18 +49,13 @@ class Run:
     """Of the simulation's."""
 
 
-def simulate(plan: Plan, *, trace: bool = False, crash: tuple[int, int] | None = None) -> Run:
-    """Play a plan.
-
-    Args:
-        trace: keep every step in ``gate.trace``.
-        crash: slot and step at which its first worker is killed, beside what the plan says.
-    """
+def simulate(plan: Plan, *, trace: bool = False) -> Run:
+    """Play a plan. ``trace`` keeps every step in ``gate.trace``."""
     gate = Gate(trace=trace)
     began = time.perf_counter()
     clock = MockClock(autojump_threshold=0)
     with _one_schedule(plan.seed), _quiet_logs():
-        world = trio.run(partial(_play, plan, gate, crash), clock=clock, instruments=[gate])
+        world = trio.run(partial(_play, plan, gate), clock=clock, instruments=[gate])
     if gate.error is not None:
         raise gate.error
     world.counts["steps"] = gate.steps
@@ -67,9 +63,14 @@ def simulate(plan: Plan, *, trace: bool = False, crash: tuple[int, int] | None =
     return Run(plan, world.history, gate, world.counts, asked, time.perf_counter() - began, world.ended_at)
 
 
-async def _play(plan: Plan, gate: Gate, crash: tuple[int, int] | None) -> World:
+def judge(run: Run) -> list[Violation]:
+    """The checker's verdict of a simulation."""
+    return check(run.history.events, Rules(run.plan.ttl, SLOW))
+
+
+async def _play(plan: Plan, gate: Gate) -> World:
     async with trio.open_nursery() as nursery:
-        world = World(plan, gate, nursery, crash)
+        world = World(plan, gate, nursery)
         await world.play()
     return world
 
@@ -77,7 +78,7 @@ async def _play(plan: Plan, gate: Gate, crash: tuple[int, int] | None) -> World:
 class World:
     """See the module."""
 
-    def __init__(self, plan: Plan, gate: Gate, nursery: trio.Nursery, crash: tuple[int, int] | None) -> None:
+    def __init__(self, plan: Plan, gate: Gate, nursery: trio.Nursery) -> None:
         self._plan = plan
         self._gate = gate
         self._nursery = nursery
@@ -85,7 +86,6 @@ class World:
         self._backup: tuple[float, Backup] | None = None
         self._tokens = 0
         self._sending = 0
-        self._crash = crash
         now = trio.lowlevel.current_clock().current_time
         self.history = History(now)
         self.server = WatchedServer(clock=self._server_ms, seed=plan.seed)
@@ -117,11 +117,7 @@ class World:
             self.history.add(LimitSet(0.0, lane, limit))
         async with self.client:
             for slot in range(plan.workers):
-                hand = self.start(slot)
-                if self._crash is not None and hand is not None and slot == self._crash[0]:
-                    await trio.lowlevel.checkpoint()  # it adopts its task first
-                    await trio.lowlevel.checkpoint()
-                    self.fleet.crash_after(hand, self._crash[1])
+                self.start(slot)
             for op in plan.ops:
                 if op.after:
                     await trio.sleep(op.after)
