@@ -24,7 +24,7 @@ Point = tuple[str, int]
 """A line on which a task waits: file below flowq/, line."""
 ROOT = str(Path(flowq.__file__).parent) + "/"
 RUNTIME = ROOT + "_runtime/"
-MOST_STEPS_AT_ONCE = 20_000
+MOST_STEPS_AT_ONCE = 5_000
 """Steps of one worker without time passing; more is a spin."""
 
 

@@ -107,6 +107,8 @@ class World:
     def _note_spin(self, owner: Any) -> None:
         self._gate.spun = lambda _owner: None
         self.history.add(Died(self.history.now(), owner.name, "it spins: tasks run for ever while no time passes"))
+        for hand in self.fleet.up:
+            self.fleet.crash(hand)
         self._nursery.cancel_scope.cancel()
 
     # --- the plan -----------------------------------------------------------------------------------------------------------
