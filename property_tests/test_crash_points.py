@@ -27,7 +27,11 @@ def test_no_cut_breaks_a_promise(life: str, capsys: pytest.CaptureFixture[str]) 
     """Nothing is lost, doubled, or over its limit, wherever the link is cut; a killed worker's jobs start again within TTL + 1 s."""
     longest, points = 0.0, 0
     for number, point in enumerate(crash_points(life)):
-        if not point.blow.startswith("crash") and number // len(BLOWS) % EVERY and settings().max_examples < 1000:
+        if (
+            not point.blow.startswith("crash")
+            and number // len(BLOWS) % EVERY
+            and settings().max_examples < 1000
+        ):
             continue
         run = simulate(point.plan)
         points += 1
@@ -37,8 +41,12 @@ def test_no_cut_breaks_a_promise(life: str, capsys: pytest.CaptureFixture[str]) 
         assert [(one.call, one.number) for one in played] == [(point.call, point.number)], point
         recovered = max(recoveries(run), default=0.0)
         allowed = TTL + 1.0 + IN_LINE.get(life, 0.0)
-        assert recovered <= allowed, f"{point}: {recovered:.2f} s\nto replay it:\n  {point.plan.command} --history"
+        assert recovered <= allowed, (
+            f"{point}: {recovered:.2f} s\nto replay it:\n  {point.plan.command} --history"
+        )
         longest = max(longest, recovered)
     with capsys.disabled():
-        sys.stdout.write(f"\ncrash points of {life}: {points} cuts, slowest recovery {longest:.2f} s at TTL {TTL:g} s\n")
+        sys.stdout.write(
+            f"\ncrash points of {life}: {points} cuts, slowest recovery {longest:.2f} s at TTL {TTL:g} s\n"
+        )
     assert points > 10

@@ -221,4 +221,3 @@ def test_a_stalled_loop_is_renewed_for() -> None:
     starts = [event.worker for event in run.history.events if isinstance(event, Started)]
     assert starts == ["w0.1", "w0.1"]
     assert not judge(run)
-

@@ -133,7 +133,9 @@ class Record:
 
     def fell_back_over(self, moment: float, until: float) -> bool:
         """Did the server lose, before ``until``, what it had been told at this moment?"""
-        return any(e.since is not None and e.since <= moment <= e.at + FLIGHT and e.at <= until for e in self.lost)
+        return any(
+            e.since is not None and e.since <= moment <= e.at + FLIGHT and e.at <= until for e in self.lost
+        )
 
     def leapt(self, until: float, more_than: float) -> bool:
         """Did the server's clock leap forward before this moment, by more than so many seconds?"""
@@ -158,7 +160,9 @@ def _submits(record: Record) -> Iterator[Violation]:
                 yield Violation("one job a submit", event.at, f"{event.token} is {first.job} and {event.job}")
     for event in record.events:
         if isinstance(event, Refused) and event.token in jobs:
-            yield Violation("one job a submit", event.at, f"{event.token} was refused, and is {jobs[event.token].job}")
+            yield Violation(
+                "one job a submit", event.at, f"{event.token} was refused, and is {jobs[event.token].job}"
+            )
 
 
 def _outcomes(record: Record) -> Iterator[Violation]:
@@ -194,7 +198,9 @@ def _outcome(
     good = ("ok",) if event.kind == "succeeded" else ("raised", "cancelled", "never began")
     if how not in good and not (event.kind == "cancelled" and how == "ok"):
         yield Violation("an outcome is of a body that ended", event.at, f"{name}, but that body {how}")
-    newer = [one for one in started if one.fence > event.fence and not record.fell_back_over(one.at, event.at)]
+    newer = [
+        one for one in started if one.fence > event.fence and not record.fell_back_over(one.at, event.at)
+    ]
     if newer:
         yield Violation(
             "an outcome is of the newest delivery", event.at,
@@ -212,13 +218,19 @@ def _limits(record: Record) -> Iterator[Violation]:
         if not isinstance(event, Started) or event.lane not in limits:
             continue
         at = event.at
-        running = [body for body in open_[event.lane] if body.end > at or (body.end == at and body.how == "runs")]
+        running = [
+            body for body in open_[event.lane] if body.end > at or (body.end == at and body.how == "runs")
+        ]
         running = [body for body in running if not _is_past_lease(record, body, at)]
         running.append(record.bodies[event.body])
-        open_[event.lane] = [body for body in open_[event.lane] if body.end > at] + [record.bodies[event.body]]
+        open_[event.lane] = [body for body in open_[event.lane] if body.end > at] + [
+            record.bodies[event.body]
+        ]
         allowed = _allowed(limits[event.lane], min(body.start.at for body in running) - FLIGHT)
         if allowed is not None and len(running) > allowed:
-            who = ", ".join(f"{body.start.token} on {body.start.worker} since {body.start.at:.3f}" for body in running)
+            who = ", ".join(
+                f"{body.start.token} on {body.start.worker} since {body.start.at:.3f}" for body in running
+            )
             yield Violation("the limit", at, f"{len(running)} of {event.lane}, limit {allowed}: {who}")
 
 
@@ -247,7 +259,11 @@ def _lease(record: Record) -> Iterator[Violation]:
         times = [t for t in record.vouched[body.start.worker] if start - record.rules.ttl <= t <= end]
         for last, following in zip(times, [*times[1:], math.inf], strict=True):
             late, until = max(start, last + record.rules.trusted + spare), min(end, following)
-            moments = [late + TICK, until - TICK, *(b + spare + TICK for _, b in record.freezes[body.start.worker])]
+            moments = [
+                late + TICK,
+                until - TICK,
+                *(b + spare + TICK for _, b in record.freezes[body.start.worker]),
+            ]
             if any(late < m < until and not record.stands_still(body.start.worker, m) for m in moments):
                 yield Violation(
                     "the lease's deadline", late,
@@ -263,7 +279,11 @@ def _timeouts(record: Record) -> Iterator[Violation]:
         until = min(body.end, record.events[-1].at)
         longest = start.timeout + record.frozen(start.worker, start.at, until) + record.rules.unwind + TICK
         if until - start.at > longest:
-            yield Violation("the timeout", start.at + longest, f"{start.token} on {start.worker} ran {until - start.at:.3f} s")
+            yield Violation(
+                "the timeout",
+                start.at + longest,
+                f"{start.token} on {start.worker} ran {until - start.at:.3f} s",
+            )
 
 
 def _due(record: Record) -> Iterator[Violation]:
@@ -285,7 +305,9 @@ def _losses(record: Record) -> Iterator[Violation]:
         if not isinstance(event, Accepted) or event.job in done:
             continue
         if not record.fell_back_over(event.at, math.inf):
-            yield Violation("no job is lost", last.at, f"{event.token} ({event.job}), accepted at {event.at:.3f}")
+            yield Violation(
+                "no job is lost", last.at, f"{event.token} ({event.job}), accepted at {event.at:.3f}"
+            )
     if not isinstance(last, Finished):
         yield Violation("the work is done in the end", last.at, "the simulation did not come to its end")
         return
@@ -294,7 +316,9 @@ def _losses(record: Record) -> Iterator[Violation]:
     elif last.left:
         yield Violation("the work is done in the end", last.at, f"left: {last.left}")
     if last.members and not any(_may_leave_a_member(event) for event in record.events):
-        yield Violation("who leaves is no member", last.at, f"{last.members} members are left, and nobody crashed")
+        yield Violation(
+            "who leaves is no member", last.at, f"{last.members} members are left, and nobody crashed"
+        )
 
 
 def _may_leave_a_member(event: Event) -> bool:
@@ -309,12 +333,16 @@ def _crash_letters(record: Record) -> Iterator[Violation]:
     """Who is buried for taking workers down has been in the hands of three that went down."""
     downs = [event.at for event in record.events if isinstance(event, Crashed)]
     for times in record.vouched.values():
-        downs += [b for a, b in zip(times, [*times[1:], math.inf], strict=True) if b - a > record.rules.trusted / 2]
+        downs += [
+            b for a, b in zip(times, [*times[1:], math.inf], strict=True) if b - a > record.rules.trusted / 2
+        ]
     for event in record.events:
         if isinstance(event, Outcome) and event.why == "crashed":
             count = sum(1 for down in downs if down <= event.at or down == math.inf)
             if count < 3:
-                yield Violation("a crash is a crash", event.at, f"{event.job} was buried after {count} workers went down")
+                yield Violation(
+                    "a crash is a crash", event.at, f"{event.job} was buried after {count} workers went down"
+                )
 
 
 def _deaths(record: Record) -> Iterator[Violation]:

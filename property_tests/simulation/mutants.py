@@ -29,6 +29,7 @@ from .checker import Violation
 from .plan import CallFault, Crash, Cut, Drain, Freeze, Hang, Op, Plan, Server, Start, Submit
 from .run import judge, simulate
 
+
 def _settle_by_entry_alone() -> AbstractContextManager[Any]:
     """Whoever holds an entry may end it: no owner, no delivery number is compared."""
     return mock.patch.object(settle, "owns", lambda lane, delivery, _member: delivery.entry in lane.pending)
@@ -111,7 +112,7 @@ def _no_quarantine() -> AbstractContextManager[Any]:
 
 def _timeouts_unseen() -> AbstractContextManager[Any]:
     """The watchdog looks at no body's deadline."""
-    return mock.patch.object(watchdog, "expired", lambda _consumers, _now: [])
+    return mock.patch.object(watchdog, "expired", return_value=[])
 
 
 def _all_due() -> AbstractContextManager[Any]:
@@ -149,12 +150,12 @@ def _expiry_after_half() -> AbstractContextManager[Any]:
 
 def _joins_before_bodies_left() -> AbstractContextManager[Any]:
     """A worker that lost its lease joins again while limited bodies of it are still leaving."""
-    return mock.patch.object(Member, "must_wait", lambda _self, _now: 0.0)
+    return mock.patch.object(Member, "must_wait", return_value=0.0)
 
 
 def _outcomes_forgotten() -> AbstractContextManager[Any]:
     """Outcomes whose settle was not answered are not sent again, and their jobs are still ours."""
-    return mock.patch.object(Floor, "put_back", lambda _self, _ended: None)
+    return mock.patch.object(Floor, "put_back", return_value=None)
 
 
 def _no_hand_back() -> AbstractContextManager[Any]:
@@ -169,14 +170,16 @@ def _no_hand_back() -> AbstractContextManager[Any]:
 
 def _nothing_adopted() -> AbstractContextManager[Any]:
     """The dead are noticed by nobody: a claim adopts nothing."""
-    return mock.patch.object(state.State, "dead_entries", lambda _self, _lane: 0)
+    return mock.patch.object(state.State, "dead_entries", return_value=0)
 
 
 def _timeout_is_success() -> AbstractContextManager[Any]:
     """A body that was cancelled by its timeout is told as a success."""
     original = Consumer._end
 
-    def end(self: Any, delivery: Any, lane: Any, call: Any, now: float, value: Any, failure: Any, astray: bool) -> None:
+    def end(
+        self: Any, delivery: Any, lane: Any, call: Any, now: float, value: Any, failure: Any, astray: bool
+    ) -> None:
         if self.reason == "timeout":
             self._succeed(delivery, lane, call, value, now)
         else:
@@ -219,7 +222,9 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "ack before run": Mutant(_ack_before_run, [Submit(0.2, "free", 2, 1.0)], (ENDED,)),
     "no deadline": Mutant(_no_deadline, [PAIR, Start(0.1, 1), Cut(0.4, 0, 12.0)], (DEADLINE, LIMIT)),
-    "deadline without margin": Mutant(_deadline_without_margin, [PAIR, Start(0.1, 1), Cut(0.4, 0, 12.0)], (DEADLINE, LIMIT)),
+    "deadline without margin": Mutant(
+        _deadline_without_margin, [PAIR, Start(0.1, 1), Cut(0.4, 0, 12.0)], (DEADLINE, LIMIT)
+    ),
     "bodies go on after the lease": Mutant(
         _bodies_go_on_after_the_lease, [PAIR, Start(0.1, 1), Cut(0.4, 0, 12.0)], (DEADLINE, LIMIT)
     ),
@@ -229,12 +234,18 @@ MUTANTS: dict[str, Mutant] = {
         (DONE, "no job is lost"),
         faults=[CallFault(0, "exchange", number, "drop_reply") for number in range(2, 6)],
     ),
-    "mine hands back all": Mutant(_mine_hands_back_all, [PAIR, Start(0.1, 1), Cut(0.4, 0, 0.0)], (LIMIT, NEWEST, "a worker goes on")),
+    "mine hands back all": Mutant(
+        _mine_hands_back_all, [PAIR, Start(0.1, 1), Cut(0.4, 0, 0.0)], (LIMIT, NEWEST, "a worker goes on")
+    ),
     "release on cancel": Mutant(
-        _release_on_cancel, [Submit(0.2, "pair", 2, 8.0, "slow"), Start(0.1, 1), Drain(0.4, 0, 0.1)], (LIMIT, NEWEST)
+        _release_on_cancel,
+        [Submit(0.2, "pair", 2, 8.0, "slow"), Start(0.1, 1), Drain(0.4, 0, 0.1)],
+        (LIMIT, NEWEST),
     ),
     "no quarantine": Mutant(
-        _no_quarantine, [PAIR, Start(0.1, 1), Hang(0.3, 0, 2.0), Server(0.0, "flush"), Submit(0.0, "pair", 2, 4.0)], (LIMIT,)
+        _no_quarantine,
+        [PAIR, Start(0.1, 1), Hang(0.3, 0, 2.0), Server(0.0, "flush"), Submit(0.0, "pair", 2, 4.0)],
+        (LIMIT,),
     ),
     "timeouts unseen": Mutant(_timeouts_unseen, [Submit(0.2, "brief", 1, 12.0)], ("the timeout",), rest=13.0),
     "all due": Mutant(_all_due, [Submit(0.2, "free", 2, 0.1, "ok", 4.0)], ("not before it is due",)),
@@ -244,9 +255,13 @@ MUTANTS: dict[str, Mutant] = {
         ("one job a submit",),
         faults=[CallFault(9, "submit", 1, "drop_reply")],
     ),
-    "expiry after half a lease": Mutant(_expiry_after_half, [PAIR, Start(0.1, 1), Cut(0.4, 0, 12.0)], (LIMIT,)),
+    "expiry after half a lease": Mutant(
+        _expiry_after_half, [PAIR, Start(0.1, 1), Cut(0.4, 0, 12.0)], (LIMIT,)
+    ),
     "joins before bodies left": Mutant(
-        _joins_before_bodies_left, [Submit(0.2, "pair", 2, 8.0, "slow"), Start(0.1, 1), Cut(0.4, 0, 2.65)], (LIMIT, NEWEST),
+        _joins_before_bodies_left,
+        [Submit(0.2, "pair", 2, 8.0, "slow"), Start(0.1, 1), Cut(0.4, 0, 2.65)],
+        (LIMIT, NEWEST),
         concurrency=2,
     ),
     "outcomes forgotten": Mutant(
@@ -255,8 +270,12 @@ MUTANTS: dict[str, Mutant] = {
         (DONE,),
         faults=[CallFault(0, "exchange", number, "drop_request") for number in range(3, 5)],
     ),
-    "no hand-back": Mutant(_no_hand_back, [Submit(0.2, "pair", 1, 0.1)], ("who leaves is no member",), rest=0.5),
-    "nothing adopted": Mutant(_nothing_adopted, [PAIR, Start(0.1, 1), Crash(0.4, 0)], (DONE, "no job is lost")),
+    "no hand-back": Mutant(
+        _no_hand_back, [Submit(0.2, "pair", 1, 0.1)], ("who leaves is no member",), rest=0.5
+    ),
+    "nothing adopted": Mutant(
+        _nothing_adopted, [PAIR, Start(0.1, 1), Crash(0.4, 0)], (DONE, "no job is lost")
+    ),
     "a timeout is a success": Mutant(_timeout_is_success, [Submit(0.2, "brief", 1, 12.0)], (ENDED,)),
 }
 TRIES = 12

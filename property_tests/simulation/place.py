@@ -30,7 +30,6 @@ from flowq.backends.protocol import MemberFacts, Standing
 
 from .history import History, Outcome, Vouched
 
-
 CALLS = {name: name for name in ("submit", "mine", "leave", "promote", "cancels")} | {"listen": "wait_ring"}
 """Methods of the server, and the calls of a client that they do; the Desk's own methods are not among them."""
 
@@ -101,7 +100,9 @@ class Desk:
     @staticmethod
     def _taken(ended: Sequence[Ended], settled: Settled) -> list[Ended]:
         refused = {delivery.fence for delivery, _ in settled.refused}
-        return [one for one in ended if one.delivery.fence not in refused] if settled.status is Status.OK else []
+        return (
+            [one for one in ended if one.delivery.fence not in refused] if settled.status is Status.OK else []
+        )
 
     def _note(self, ended: Sequence[Ended], settled: Settled) -> None:
         for one in self._taken(ended, settled):

@@ -24,7 +24,22 @@ from .fleet import Faults, Fleet, Hand
 from .gate import Gate
 from .history import Accepted, ClockStepped, Died, Finished, History, LimitSet, Outcome, Quiet, ServerLost
 from .place import WatchedServer, outstanding, told
-from .plan import CallFault, Cancel, Crash, Cut, Drain, Freeze, Hang, Limit, Op, Plan, Server, Stall, Start, Submit
+from .plan import (
+    CallFault,
+    Cancel,
+    Crash,
+    Cut,
+    Drain,
+    Freeze,
+    Hang,
+    Limit,
+    Op,
+    Plan,
+    Server,
+    Stall,
+    Start,
+    Submit,
+)
 
 CLIENT = 9
 """The slot of the client's lines in a plan's faults."""
@@ -106,7 +121,9 @@ class World:
 
     def _note_spin(self, owner: Any) -> None:
         self._gate.spun = lambda _owner: None
-        self.history.add(Died(self.history.now(), owner.name, "it spins: tasks run for ever while no time passes"))
+        self.history.add(
+            Died(self.history.now(), owner.name, "it spins: tasks run for ever while no time passes")
+        )
         for hand in self.fleet.up:
             self.fleet.crash(hand)
         self._nursery.cancel_scope.cancel()
@@ -279,7 +296,9 @@ class World:
                     history.add(Outcome(history.now(), event.job, *found, None))
 
     def _start_anywhere(self) -> None:
-        slot = next((s for s in range(SLOTS) if s not in self.fleet.slots or not self.fleet.slots[s].is_up), SLOTS)
+        slot = next(
+            (s for s in range(SLOTS) if s not in self.fleet.slots or not self.fleet.slots[s].is_up), SLOTS
+        )
         self.start(slot)
 
     async def _until_done(self) -> str:

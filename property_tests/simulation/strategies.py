@@ -6,7 +6,22 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from .plan import CallFault, Cancel, Crash, Cut, Drain, Freeze, Hang, Limit, Op, Plan, Server, Stall, Start, Submit
+from .plan import (
+    CallFault,
+    Cancel,
+    Crash,
+    Cut,
+    Drain,
+    Freeze,
+    Hang,
+    Limit,
+    Op,
+    Plan,
+    Server,
+    Stall,
+    Start,
+    Submit,
+)
 from .run import CLIENT
 
 PAUSES = st.sampled_from([0.0, 0.0, 0.0, 0.05, 0.3, 1.0, 1.0, 2.5, 5.0, 9.0])
@@ -14,7 +29,17 @@ SLOT = st.integers(0, 2)
 SHORT = st.sampled_from([0.2, 1.0, 3.0])
 LONG = st.sampled_from([5.0, 8.0, 12.0, 20.0])
 SPANS = st.one_of(SHORT, LONG, LONG)
-CALLS = {"exchange": 40, "renew": 12, "confirm": 4, "mine": 4, "join": 2, "wait_ring": 10, "promote": 4, "leave": 1, "cancels": 2}
+CALLS = {
+    "exchange": 40,
+    "renew": 12,
+    "confirm": 4,
+    "mine": 4,
+    "join": 2,
+    "wait_ring": 10,
+    "promote": 4,
+    "leave": 1,
+    "cancels": 2,
+}
 """Calls of a worker, and how many of each a life has about."""
 
 
@@ -63,7 +88,9 @@ QUIET_OPS: st.SearchStrategy[Op] = st.one_of(
     _submit(),
     _submit(),
     st.builds(Start, after=PAUSES, slot=SLOT),
-    st.builds(Limit, after=PAUSES, lane=st.sampled_from(["pair", "one"]), limit=st.sampled_from([0, 1, 3, None])),
+    st.builds(
+        Limit, after=PAUSES, lane=st.sampled_from(["pair", "one"]), limit=st.sampled_from([0, 1, 3, None])
+    ),
     st.builds(Cancel, after=PAUSES, job=st.integers(0, 20)),
 )
 GROUPS: st.SearchStrategy[tuple[Op, ...]] = st.one_of(
@@ -79,7 +106,9 @@ def _call_fault(draw: Any) -> CallFault:
     slot = draw(st.sampled_from([0, 0, 1, 1, 2, CLIENT]))
     call = "submit" if slot == CLIENT else draw(st.sampled_from(sorted(CALLS)))
     number = draw(st.integers(1, 8 if slot == CLIENT else CALLS[call]))
-    kind = draw(st.sampled_from(["drop_request", "drop_reply", "drop_reply", "late", "delay", "outage", "standstill"]))
+    kind = draw(
+        st.sampled_from(["drop_request", "drop_reply", "drop_reply", "late", "delay", "outage", "standstill"])
+    )
     return CallFault(slot, call, number, kind, draw(st.sampled_from([0.0, 0.1, 1.0, 4.0])))
 
 
