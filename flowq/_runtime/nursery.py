@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup, TaskStatus
 from trio.lowlevel import enable_ki_protection
 
@@ -91,6 +92,9 @@ class Shelter:
         # Cancelled before it was open it goes like any other task; from then on it is out of reach.
         with anyio.CancelScope() as scope:
             async with opening() as opened:
+                # Cancelled in the very step that opened it, nobody takes it over: on trio ``start`` would wait for ever for this child
+                # that no cancellation reaches.
+                await anyio.lowlevel.checkpoint_if_cancelled()
                 scope.shield = True
                 self._scopes.append(scope)
                 task_status.started(opened)
