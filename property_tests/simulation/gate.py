@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import attrs
 import trio
+import trio._core._run as scheduler
 from trio._core._traps import WaitTaskRescheduled
 from trio.abc import Instrument
 
@@ -26,6 +27,8 @@ ROOT = str(Path(flowq.__file__).parent) + "/"
 RUNTIME = ROOT + "_runtime/"
 MOST_STEPS_AT_ONCE = 5_000
 """Steps of one worker without time passing; more is a spin."""
+MOST_IDLE = 50
+"""Looks of the scheduler in which nobody has anything to do, and no deadline is set; more is a deadlock."""
 
 
 class Owner(Protocol):
@@ -61,6 +64,8 @@ class Gate(Instrument):
         self.is_watching = True
         """Whether ``visits`` are kept: not in the end, when nothing befalls anybody any more."""
         self.spun: Callable[[Owner], None] = _nothing
+        self.deadlocked: Callable[[], None] = lambda: None
+        self._idle = 0
         self.error: BaseException | None = None
         self.steps = 0
         """Of all workers' tasks."""
@@ -108,7 +113,14 @@ class Gate(Instrument):
         self._gaits.pop(task, None)
         self._keepers.discard(task)
 
+    def before_io_wait(self, _timeout: float) -> None:
+        self._idle += 1
+        if self._idle > MOST_IDLE:
+            self._idle = 0
+            self.deadlocked()
+
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._idle = 0
         gait = self._gaits.get(task)
         if gait is None or not gait.frozen or (gait.but_keeper and task in self._keepers):
             return
@@ -168,6 +180,17 @@ class Gate(Instrument):
                 found.append(point)
             coro = getattr(coro, "cr_await", None) or getattr(coro, "ag_await", None)
         return tuple(found)
+
+
+def tear_down(nursery: trio.Nursery) -> None:
+    """End what would never end: every shield is taken away, and everything is cancelled."""
+    runner: Any = scheduler.GLOBAL_RUN_CONTEXT.runner
+    for task in runner.tasks:
+        status: Any = task._cancel_status
+        while status is not None:
+            status._scope.shield = False
+            status = status._parent
+    nursery.cancel_scope.cancel()
 
 
 def _out_of_reach(_raise: object) -> trio.lowlevel.Abort:

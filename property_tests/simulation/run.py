@@ -21,7 +21,7 @@ from flowq.backends.memory import Backup
 from .app import LIMITS, SLOW, TIMEOUTS, SimulatedApp, send
 from .checker import Rules, Violation, check
 from .fleet import Faults, Fleet, Hand
-from .gate import Gate
+from .gate import Gate, tear_down
 from .history import Accepted, ClockStepped, Died, Finished, History, LimitSet, Outcome, Quiet, ServerLost
 from .place import WatchedServer, outstanding, told
 from .plan import (
@@ -112,6 +112,7 @@ class World:
         )
         self.ended_at = 0.0
         gate.spun = self._note_spin
+        gate.deadlocked = self._note_deadlock
 
     def _server_ms(self) -> int:
         return EPOCH_MS + round(self.history.now() * 1000) + self._stepped_ms
@@ -126,7 +127,13 @@ class World:
         )
         for hand in self.fleet.up:
             self.fleet.crash(hand)
-        self._nursery.cancel_scope.cancel()
+        tear_down(self._nursery)
+
+    def _note_deadlock(self) -> None:
+        self._gate.deadlocked = lambda: None
+        names = [hand.name for hand in self.fleet.up]
+        self.history.add(Died(self.history.now(), ", ".join(names), "a deadlock: all wait, and nobody for the clock"))
+        tear_down(self._nursery)
 
     # --- the plan -----------------------------------------------------------------------------------------------------------
 
