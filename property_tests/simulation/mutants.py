@@ -15,8 +15,7 @@ from unittest import mock
 import anyio
 import attrs
 
-from flowq._model import Delivery, LeaseTimes, Status, Succeeded
-from flowq._runtime import exchange as exchange_module
+from flowq._model import Delivery, LeaseTimes, Released, Status, Succeeded
 from flowq._runtime import watchdog
 from flowq._runtime.consumer import Consumer
 from flowq._runtime.floor import Floor
@@ -95,7 +94,7 @@ def _release_on_cancel() -> AbstractContextManager[Any]:
     def cancel_all(self: Floor, reason: Any) -> None:
         for consumer in self.busy():
             if consumer.delivery is not None and consumer.delivery.fence in self.known:
-                self.end(consumer.delivery, exchange_module.Released())
+                self.end(consumer.delivery, Released())
         original(self, reason)
 
     return mock.patch.object(Floor, "cancel_all", cancel_all)
@@ -138,8 +137,8 @@ def _submit_twice() -> AbstractContextManager[Any]:
 def _expiry_after_half() -> AbstractContextManager[Any]:
     """The server gives a member up after half of its lease."""
 
-    def renew(state: Any, me: Any, running: int) -> Any:
-        answer = original(state, me, running)
+    def renew(state: Any, me: Any, *rest: Any) -> Any:
+        answer = original(state, me, *rest)
         if answer.status is Status.OK:
             state.members[me.member].expiry = state.clock.lease + state.ttl_ms // 2
         return answer

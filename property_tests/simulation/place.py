@@ -131,34 +131,26 @@ class Desk:
         if status is Status.OK:
             self._history.add(Vouched(self._history.now(), self._worker))
 
-    def join(
-        self,
-        facts: MemberFacts,
-        lanes: Mapping[str, LanePolicy],
-        *,
-        ttl: float,
-        old: str | None = None,
-        keep: Sequence[Delivery] = (),
-    ) -> Joined:
-        joined = self._server.join(facts, lanes, ttl=ttl, old=old, keep=keep)
+    def join(self, *args: Any, **kwargs: Any) -> Joined:
+        joined = self._server.join(*args, **kwargs)
         self._vouch(Status.OK)
         self._done("join")
         return joined
 
-    def renew(self, me: Standing, running: int) -> Renewed:
-        answer = self._server.renew(me, running)
+    def renew(self, *args: Any, **kwargs: Any) -> Renewed:
+        answer = self._server.renew(*args, **kwargs)
         self._vouch(answer.status)
         self._done("renew")
         return answer
 
-    def confirm(self, me: Standing, known: Sequence[Delivery]) -> Confirmed:
-        answer = self._server.confirm(me, known)
+    def confirm(self, *args: Any, **kwargs: Any) -> Confirmed:
+        answer = self._server.confirm(*args, **kwargs)
         self._vouch(answer.status)
         self._done("confirm")
         return answer
 
-    def cancel(self, job_id: str, reason: str, record: bytes, ttl_ms: int) -> CancelAnswer:
-        answer = self._server.cancel(job_id, reason, record, ttl_ms)
+    def cancel(self, job_id: str, *args: Any, **kwargs: Any) -> CancelAnswer:
+        answer = self._server.cancel(job_id, *args, **kwargs)
         if answer is CancelAnswer.REMOVED:
             self._add(job_id, "cancelled", "", None)
         return answer

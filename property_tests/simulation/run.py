@@ -132,7 +132,9 @@ class World:
     def _note_deadlock(self) -> None:
         self._gate.deadlocked = lambda: None
         names = [hand.name for hand in self.fleet.up]
-        self.history.add(Died(self.history.now(), ", ".join(names), "a deadlock: all wait, and nobody for the clock"))
+        self.history.add(
+            Died(self.history.now(), ", ".join(names), "a deadlock: all wait, and nobody for the clock")
+        )
         tear_down(self._nursery)
 
     # --- the plan -----------------------------------------------------------------------------------------------------------
