@@ -6,7 +6,7 @@ Each client has a desk of its own: the desk knows whose calls these are, the ser
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flowq._model import (
@@ -14,11 +14,9 @@ from flowq._model import (
     Cancelled,
     Confirmed,
     Dead,
-    Delivery,
     Ended,
     Exchanged,
     Joined,
-    LanePolicy,
     Renewed,
     Settled,
     Status,
@@ -26,7 +24,7 @@ from flowq._model import (
     Want,
 )
 from flowq.backends.memory import MemoryServer
-from flowq.backends.protocol import MemberFacts, Standing
+from flowq.backends.protocol import Standing
 
 from .history import History, Outcome, Vouched
 
