@@ -35,7 +35,6 @@ LIVES: dict[str, tuple[list[Op], float]] = {
     "cancel": ([Submit(0.2, "pair", 1, 4.0, "slow"), Submit(0.0, "free", 1, 1.0), Cancel(0.3, 0), Start(0.1, 1)], 1.5),
     "hand back": ([Submit(0.2, "pair", 2, 4.0, "slow"), Submit(0.0, "free", 1, 4.0), Start(0.1, 1), Drain(0.3, 0, 0.2)], 1.5),
     "hand back late": ([Submit(0.2, "free", 2, 1.0), Cut(0.5, 0, 6.0), Start(0.0, 1), Drain(4.0, 0, 0.1)], 3.0),
-    "start without a server": ([Cut(0.0, 0, 1.0), Submit(0.2, "pair", 1, 0.5), Start(1.5, 1)], 1.5),
     "share": ([Start(0.0, 1), Submit(0.2, "pair", 6, 0.2), Submit(0.0, "one", 3, 0.1)], 1.5),
 }  # fmt: skip
 """What happens, and seconds until faults end."""
@@ -43,9 +42,16 @@ LIVES: dict[str, tuple[list[Op], float]] = {
 TOURS: dict[str, tuple[list[Op], float]] = {
     **LIVES,
     "deaf": ([Submit(0.2, "free", 1, 1.0, "deaf"), Start(0.0, 1), Drain(0.3, 0, 0.1)], 7.0),
-    "outage": ([Submit(0.2, "free", 2, 1.0), Cut(0.3, 0, 1.5), Start(0.0, 1), Submit(0.0, "pair", 2, 0.3)], 2.5),
-}  # fmt: skip
+    "outage": ([Submit(0.2, "free", 2, 1.0), Start(0.0, 1), Submit(0.3, "pair", 2, 0.3)], 3.0),
+    "start without a server": ([Submit(0.2, "pair", 1, 0.5), Start(1.5, 1)], 1.5),
+    "late outcome": ([Submit(0.2, "free", 2, 2.0), Cut(0.5, 0, 4.5), Start(0.0, 1)], 6.0),
+    "late leaving": ([Submit(0.2, "pair", 2, 8.0, "slow"), Start(0.1, 1), Cut(0.4, 0, 2.65)], 4.0),
+}
 """Lives in which workers wait wherever they can, for being killed there."""
+TOUR_FAULTS = {
+    "outage": [CallFault(0, "exchange", number, "outage", 0.5) for number in (2, 3, 5)],
+    "start without a server": [CallFault(0, "join", 1, "outage", 1.0)],
+}
 
 
 @attrs.frozen
@@ -64,7 +70,7 @@ class CrashPoint:
 def plan_of(life: str) -> Plan:
     """The life without any fault but its own."""
     ops, rest = TOURS[life]
-    return Plan(seed=1, ttl=TTL, workers=1, concurrency=4, ops=ops, rest=rest + 0.5)
+    return Plan(seed=1, ttl=TTL, workers=1, concurrency=4, ops=ops, rest=rest + 0.5, faults=TOUR_FAULTS.get(life, []))
 
 
 def crash_points(life: str) -> Iterator[CrashPoint]:

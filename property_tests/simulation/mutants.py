@@ -246,7 +246,7 @@ MUTANTS: dict[str, Mutant] = {
         [PAIR, Start(0.1, 1), Hang(0.3, 0, 2.0), Server(0.0, "flush"), Submit(0.0, "pair", 2, 4.0)],
         (LIMIT,),
     ),
-    "timeouts unseen": Mutant(_timeouts_unseen, [Submit(0.2, "brief", 1, 12.0)], ("the timeout",), rest=13.0),
+    "timeouts unseen": Mutant(_timeouts_unseen, [Submit(0.2, "brief", 1, 4.0)], ("the timeout",), rest=5.0),
     "all due": Mutant(_all_due, [Submit(0.2, "free", 2, 0.1, "ok", 4.0)], ("not before it is due",)),
     "submit twice": Mutant(
         _submit_twice,

@@ -93,9 +93,16 @@ QUIET_OPS: st.SearchStrategy[Op] = st.one_of(
     ),
     st.builds(Cancel, after=PAUSES, job=st.integers(0, 20)),
 )
+AWAY: st.SearchStrategy[tuple[Op, ...]] = st.tuples(
+    st.builds(Submit, after=PAUSES, lane=st.just("free"), jobs=st.integers(2, 6), seconds=st.sampled_from([8.0, 9.0])),
+    st.builds(Start, after=st.just(0.0), slot=SLOT),
+    st.builds(Cut, after=st.sampled_from([0.3, 1.0, 2.5]), slot=SLOT, seconds=st.sampled_from([12.0, 14.0])),
+)
+"""A worker is away until others have taken its jobs over, and comes back with their outcomes."""
 GROUPS: st.SearchStrategy[tuple[Op, ...]] = st.one_of(
     st.tuples(_long_work(), BLOWS),
     st.tuples(BLOWS),
+    AWAY,
     st.tuples(_long_work(), BLOWS, st.builds(Start, after=PAUSES, slot=SLOT)),
     st.tuples(QUIET_OPS),
     st.tuples(QUIET_OPS, QUIET_OPS),
