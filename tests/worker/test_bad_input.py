@@ -236,9 +236,9 @@ async def test_unknown_fields_of_an_envelope_survive_a_retry(shop: Shop, redis_s
 
     envelope = '{"v":1,"task":"fail","args":[],"colour":{"deep":[1,2]},"headers":{"trace":"t1"}}'
     async with app:
-        await shop.start(app)
         with redis_server.client() as client:
             entry = client.xadd(shop.key("s:fail"), {"d": envelope})
+            await shop.start(app)
             with pytest.raises(flowq.JobFailed):
                 await app.job(f"fail:{entry}").result(timeout=5)
             (letter,) = letters(client, shop)
@@ -251,9 +251,9 @@ async def test_a_newer_format_is_left_for_a_newer_worker(shop: Shop, redis_serve
     """A job in a format that this worker does not know comes back later, untouched and uncounted; it is no dead letter."""
     app = with_add(shop)
     async with app:
-        worker = await shop.start(app)
         with redis_server.client() as client:
             entry = client.xadd(shop.key("s:add"), {"d": '{"v":2,"task":"add","novel":true}'})
+            worker = await shop.start(app)
             await until(lambda: client.zcard(shop.key("delayed")), "it waits")
             job = app.job(f"add:{entry}")
             assert await job.status() is JobStatus.DELAYED
