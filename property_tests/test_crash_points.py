@@ -11,8 +11,8 @@ import sys
 import pytest
 from hypothesis import settings
 
-from .simulation.history import CallFailed
-from .simulation.lives import BLOWS, LIVES, TTL, crash_points, recoveries
+from .simulation.history import CallFailed, Started
+from .simulation.lives import BLOWS, LIVES, TTL, VICTIM, crash_points, plan_of, recoveries
 from .simulation.run import judge, simulate
 
 EVERY = 4
@@ -26,6 +26,10 @@ IN_LINE = {"adopt": 2.0, "share": 1.0, "settle": 0.5}
 def test_no_cut_breaks_a_promise(life: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is lost, doubled, or over its limit, wherever the link is cut; a killed worker's jobs start again within TTL + 1 s."""
     longest, points = 0.0, 0
+    undisturbed = simulate(plan_of(life)).history.events
+    assert any(isinstance(event, Started) and event.worker == VICTIM for event in undisturbed), (
+        "it does nothing there"
+    )
     for number, point in enumerate(crash_points(life)):
         if (
             not point.blow.startswith("crash")

@@ -15,7 +15,16 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from .simulation.history import Finished, Frozen, ServerLost, Started
+from .simulation.history import (
+    CallFailed,
+    ClockStepped,
+    Crashed,
+    CutOff,
+    Finished,
+    Frozen,
+    ServerLost,
+    Started,
+)
 from .simulation.lives import TOURS, kills, plan_of
 from .simulation.mutants import MUTANTS, expose
 from .simulation.plan import Crash, Cut, Drain, Freeze, Plan, Server, Stall, Start, Submit
@@ -40,6 +49,9 @@ ENOUGH = 8
 """Events that a floor must ask for before it counts: fewer are missed by bad luck."""
 
 
+FAULTS = (CallFailed, Crashed, CutOff, ClockStepped, Frozen, ServerLost)
+
+
 def report(violations: object, plan: Plan) -> str:
     """What a failure says."""
     return f"{violations}\nseed {plan.seed}; to replay it:\n  {plan.command} --history"
@@ -54,6 +66,7 @@ def count(run: Run, totals: Counter[str]) -> None:
     totals["outcomes"] += sum(type(event).__name__ == "Outcome" for event in events)
     totals["freezes"] += sum(isinstance(event, Frozen) for event in events)
     totals["server losses"] += sum(isinstance(event, ServerLost) for event in events)
+    totals["faults"] += sum(isinstance(event, FAULTS) for event in events)
     totals["virtual seconds"] += round(run.virtual)
 
 
@@ -82,7 +95,8 @@ def test_no_promise_breaks(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = time.monotonic() - began
     with capsys.disabled():
         sys.stdout.write(
-            f"\nsimulation: {totals['examples']} runs, {totals['virtual seconds'] / 3600:.2f} virtual hours in {seconds:.0f} s, "
+            f"\nsimulation: {totals['examples']} runs in {seconds:.0f} s; a second of it is {totals['steps'] / seconds:,.0f} steps, "
+            f"{totals['faults'] / seconds:.1f} faults, {totals['virtual seconds'] / 3600 / seconds:.3f} virtual hours; waited at "
             f"{len(reached & all_points().keys())} of {len(all_points())} await points; {dict(totals)}\n"
         )
     examples = totals["examples"]

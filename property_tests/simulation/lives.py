@@ -28,8 +28,8 @@ LIVES: dict[str, tuple[list[Op], float]] = {
     "settle": ([Submit(0.2, "one", 3, 0.1), Submit(0.0, "free", 2, 0.0), Submit(0.0, "sync", 1, 0.0), Start(0.5, 1)], 0.5),
     "retry": ([Submit(0.2, "free", 1, 0.1, "fail"), Submit(0.0, "one", 1, 0.1, "fail"), Start(0.2, 1)], 2.0),
     "delay": ([Submit(0.2, "pair", 2, 0.2, "ok", 1.0), Start(0.1, 1)], 1.5),
-    "adopt": ([Start(0.0, 1), Submit(0.2, "pair", 1, 2.0), Submit(0.0, "free", 1, 2.0), Crash(0.5, 1), Start(0.5, 2)], 5.5),
-    "renew": ([Start(0.0, 1), Submit(0.2, "pair", 2, 4.0), Submit(0.0, "free", 1, 4.0)], 3.0),
+    "adopt": ([Start(0.0, 1), Submit(0.2, "pair", 1, 2.0), Submit(0.0, "free", 1, 2.0), Start(0.2, 0), Crash(0.3, 1), Start(4.6, 2)], 1.5),
+    "renew": ([Submit(0.2, "pair", 2, 4.0), Submit(0.0, "free", 1, 4.0), Start(0.1, 1)], 3.0),
     "rejoin": ([Submit(0.2, "free", 1, 6.0), Submit(0.0, "one", 1, 4.0, "slow"), Cut(0.5, 0, 3.5), Start(0.5, 1)], 4.5),
     "confirm": ([Submit(0.2, "pair", 1, 1.5), Submit(0.0, "free", 1, 1.5), Server(0.5, "forget"), Start(0.0, 1)], 2.0),
     "cancel": ([Submit(0.2, "pair", 1, 4.0, "slow"), Submit(0.0, "free", 1, 1.0), Cancel(0.3, 0), Start(0.1, 1)], 1.5),
@@ -70,7 +70,16 @@ class CrashPoint:
 def plan_of(life: str) -> Plan:
     """The life without any fault but its own."""
     ops, rest = TOURS[life]
-    return Plan(seed=1, ttl=TTL, workers=1, concurrency=4, ops=ops, rest=rest + 0.5, faults=TOUR_FAULTS.get(life, []))
+    comes_later = any(isinstance(op, Start) and op.slot == 0 for op in ops)
+    return Plan(
+        seed=1,
+        ttl=TTL,
+        workers=0 if comes_later else 1,
+        concurrency=4,
+        ops=ops,
+        rest=rest + 0.5,
+        faults=TOUR_FAULTS.get(life, []),
+    )
 
 
 def crash_points(life: str) -> Iterator[CrashPoint]:
@@ -125,7 +134,8 @@ def recoveries(run: Run) -> list[float]:
                 open_.discard(event.job)
                 waiting.pop(event.job, None)
             case Crashed():
-                elsewhere = {one.job for one in running.values() if one.worker != event.worker}
+                running = {body: one for body, one in running.items() if one.worker != event.worker}
+                elsewhere = {one.job for one in running.values()}
                 waiting |= dict.fromkeys(open_ - elsewhere, event.at)
             case _:
                 pass

@@ -94,7 +94,13 @@ QUIET_OPS: st.SearchStrategy[Op] = st.one_of(
     st.builds(Cancel, after=PAUSES, job=st.integers(0, 20)),
 )
 AWAY: st.SearchStrategy[tuple[Op, ...]] = st.tuples(
-    st.builds(Submit, after=PAUSES, lane=st.just("free"), jobs=st.integers(2, 6), seconds=st.sampled_from([8.0, 9.0])),
+    st.builds(
+        Submit,
+        after=PAUSES,
+        lane=st.just("free"),
+        jobs=st.integers(2, 6),
+        seconds=st.sampled_from([8.0, 9.0]),
+    ),
     st.builds(Start, after=st.just(0.0), slot=SLOT),
     st.builds(Cut, after=st.sampled_from([0.3, 1.0, 2.5]), slot=SLOT, seconds=st.sampled_from([12.0, 14.0])),
 )
