@@ -141,7 +141,7 @@ class Claimed(msgspec.Struct, gc=False):
     quarantine: float = 0.0
     """Seconds for which limited lanes start nothing after the server forgot."""
     dead: int = 0
-    """Jobs that this claim put into the dead letters because they had crashed too often."""
+    """Jobs that this claim ended: they had crashed too often, or were cancelled and their worker died."""
     withheld: bool = False
     """Work was left to hungry members although this one has room: it should let them hear the bell first."""
 

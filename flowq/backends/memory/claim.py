@@ -1,4 +1,4 @@
-"""Who may start what. Rule 6, with hungry members (CORRECTIONS 1.1), suspects (2.2) and shares."""
+"""Who may start what. Rules R6, R14 and R15 of docs/lease-model.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import msgspec
 
 from flowq._model import HANDED_BACK, Claimed, Delivery, LanePolicy, Record, Status, Want
 from flowq.backends.memory.fleet import standing
-from flowq.backends.memory.jobs import end_entry, scoped
+from flowq.backends.memory.jobs import cancelled_record, end_entry, scoped
 from flowq.backends.memory.rows import DeadLetter, Lane, Member, Pool, identity, job_id_of
 from flowq.backends.memory.state import State
 from flowq.backends.memory.submit import promote
@@ -31,7 +31,10 @@ class Turn:
     grants: list[Delivery] = attrs.Factory(list[Delivery])
     limits: dict[str, int] = attrs.Factory(dict[str, int])
     capped: list[Lane] = attrs.Factory(list[Lane])
-    dead: int = 0
+    short: list[tuple[Lane, bool]] = attrs.Factory(list[tuple[Lane, bool]])
+    """Lanes that this claim did not empty, and whether the caller could have started more of them."""
+    ended: int = 0
+    withheld: bool = False
 
     def space(self, lane: Lane) -> int:
         """How many more of this lane the caller can start."""
@@ -82,10 +85,13 @@ def claim(state: State, me: Standing, want: Want, settled: set[str]) -> Claimed:
     member = state.members[me.member]
     pool = state.pools[member.pool]
     turn = Turn(state, me, member, pool, want.room, want.threads, dict(want.extra))
-    for name in _rotated(pool):
-        lane = state.lanes.get(name)
-        if lane is not None:
-            _visit(turn, lane)
+    if turn.room > 0 or turn.extra:
+        for name in _rotated(pool):
+            lane = state.lanes.get(name)
+            if lane is not None and (lane.unread or state.dead_entries(lane)):
+                _visit(turn, lane)
+    for lane, wanted in turn.short:
+        _note_hunger(turn, lane, wanted)
     _ring(turn, want, settled)
     return Claimed(
         Status.OK,
@@ -95,7 +101,8 @@ def claim(state: State, me: Standing, want: Want, settled: set[str]) -> Claimed:
         state.next_due(),
         state.next_expiry(but=me.member),
         state.quarantine_ms / 1000,
-        turn.dead,
+        turn.ended,
+        turn.withheld,
     )
 
 
@@ -106,32 +113,25 @@ def _rotated(pool: Pool) -> list[str]:
 
 
 def _visit(turn: Turn, lane: Lane) -> None:
-    lane.hungry.pop(turn.member.name, None)
     lane.nudged.discard(turn.member.name)
     limit = turn.state.limits.get(lane.name)
-    if limit is None:
-        _adopt(turn, lane, None)
-        serving = _serving(turn.state, lane)
-        _read(turn, lane, max(1, -(-len(lane.unread) // serving)))
-    elif not turn.state.quarantine_ms:
+    if limit is None or not turn.state.quarantine_ms:
         _adopt(turn, lane, limit)
-        left = _share(turn, lane, limit) - lane.owned.get(turn.member.name, 0)
-        _read(turn, lane, min(limit - lane.used, left))
-        _note_hunger(turn, lane, limit)
+        _read(turn, lane, limit)
 
 
 def _adopt(turn: Turn, lane: Lane, limit: int | None) -> None:
-    """Take over entries of the dead, oldest first.
+    """Take over entries of the dead, oldest first; those that are over, cancelled or crashed too often, end here.
 
     Bounded by what the living *hold*, not by what is used: an entry brings its token along.
     """
     state, name = turn.state, turn.member.name
-    for entry in state.adoptable(lane):
-        if not turn.space(lane):
-            return
-        if limit is not None and lane.used - state.dead_entries(lane) >= limit:
-            return
-        if _cancelled(state, lane, entry) or _crashed_out(turn, lane, entry):
+    orphans = state.adoptable(lane)
+    can = turn.space(lane)
+    if limit is not None:
+        can = min(can, limit - (lane.used - len(orphans)))
+    for entry in orphans if can > 0 else ():
+        if _cancelled(turn, lane, entry) or _crashed_out(turn, lane, entry) or can == 0:
             continue
         crashes = _crashes(lane, entry)
         if _is_suspect(turn.policy(lane), crashes) and _holds_suspect(turn):
@@ -142,15 +142,25 @@ def _adopt(turn: Turn, lane: Lane, limit: int | None) -> None:
         pending.n += 1
         pending.fence = turn.mint()
         turn.grant(lane, entry)
+        can -= 1
 
 
-def _read(turn: Turn, lane: Lane, most: int) -> None:
-    """Take new entries, oldest first, at most ``most`` of them."""
-    for _ in range(min(most, len(lane.unread))):
-        if not turn.space(lane):
-            return
-        entry, _pending = lane.read(turn.member.name, turn.mint())
+def _read(turn: Turn, lane: Lane, limit: int | None) -> None:
+    """Take new entries, oldest first: what there is room and limit for, with others about only a fair part of it."""
+    state, name = turn.state, turn.member.name
+    space = turn.space(lane)
+    most = take = space if limit is None else min(space, limit - lane.used)
+    others = sum(not member.expired for member in state.members.values()) > 1
+    if others and most > 0:
+        lane.hungry.pop(name, None)
+        take = min(most, _share(turn, lane, limit))
+        turn.withheld |= take == 0
+    count = max(0, min(take, len(lane.unread)))
+    for _ in range(count):
+        entry, _pending = lane.read(name, turn.mint())
         turn.grant(lane, entry)
+    if others and not 0 <= count < take:
+        turn.short.append((lane, take < most or take < space))
 
 
 def _crashes(lane: Lane, entry: str) -> int:
@@ -158,15 +168,18 @@ def _crashes(lane: Lane, entry: str) -> int:
     return lane.crashes.get(entry, 0) + (lane.pending[entry].owner != HANDED_BACK)
 
 
-def _cancelled(state: State, lane: Lane, entry: str) -> bool:
+def _cancelled(turn: Turn, lane: Lane, entry: str) -> bool:
     """Whoever ran it is gone, and somebody wanted it gone, too: it ends here."""
-    request = state.cancels.get((lane.name, entry))
-    if request is None:
+    state = turn.state
+    reason = state.cancels.get((lane.name, entry))
+    if reason is None:
         return False
     raw = lane.pending[entry].raw
     key = scoped(lane.name, identity(raw).key)
     job_id = job_id_of(lane.name, entry, raw)
-    end_entry(state, lane, entry, job_id=job_id, key=key, record=request.record, ttl_ms=request.ttl_ms)
+    record, ttl_ms = cancelled_record(reason), turn.policy(lane).failure_ttl_ms
+    end_entry(state, lane, entry, job_id=job_id, key=key, record=record, ttl_ms=ttl_ms)
+    turn.ended += 1
     return True
 
 
@@ -179,14 +192,14 @@ def _crashed_out(turn: Turn, lane: Lane, entry: str) -> bool:
         return False
     raw = lane.pending[entry].raw
     job_id, key = job_id_of(lane.name, entry, raw), scoped(lane.name, identity(raw).key)
-    message = f"it took its worker down {crashes} times"
+    message = f"its worker died {crashes} times"
     record = Record(status="dead", kind="crashed", message=message)
     state.dead.append(
         DeadLetter(job_id, lane.name, entry, raw, "crashed", message, b"{}", at_ms=state.clock.now)
     )
     body = msgspec.json.encode(record)
     end_entry(state, lane, entry, job_id=job_id, key=key, record=body, ttl_ms=policy.failure_ttl_ms)
-    turn.dead += 1
+    turn.ended += 1
     return True
 
 
@@ -207,27 +220,41 @@ def _holds_suspect(turn: Turn) -> bool:
     return False
 
 
-def _serving(state: State, lane: Lane) -> int:
-    return sum(len(pool.members) for pool in state.serving(lane.name))
-
-
 def _hungry_others(turn: Turn, lane: Lane) -> set[str]:
     now = turn.state.clock.lease
-    return {m for m, since in lane.hungry.items() if m != turn.member.name and now - since < HUNGRY_MS}
+    return {m for m, at in lane.hungry.items() if m != turn.member.name and now - HUNGRY_MS <= at <= now}
 
 
-def _share(turn: Turn, lane: Lane, limit: int) -> int:
-    """How many entries of the lane the caller may hold: all, unless somebody else is hungry for them."""
-    if not _hungry_others(turn, lane):
+def _share(turn: Turn, lane: Lane, limit: int | None) -> int:
+    """How many new entries the caller may take beside the others who want some (docs/adr/0008).
+
+    Of an unlimited lane its part of the backlog. Of a limited one all, unless others are hungry for it: then it may hold its part
+    of what those hold who contend.
+    """
+    if limit is None:
+        serving = sum(len(pool.members) for pool in turn.state.serving(lane.name))
+        return max(1, -(-len(lane.unread) // serving))
+    contend = {turn.member.name, *_hungry_others(turn, lane)}
+    if len(contend) == 1:
         return limit
-    return -(-limit // _serving(turn.state, lane))
+    rest = sum(count for owner, count in lane.owned.items() if owner not in contend)
+    return max(0, -(-(limit - rest) // len(contend)) - lane.owned.get(turn.member.name, 0))
 
 
-def _note_hunger(turn: Turn, lane: Lane, limit: int) -> None:
-    """Came up short with room left, because of the limit or of the caller's share: others shall leave something."""
-    if not limit or not lane.unread or not turn.space(lane):
+def _note_hunger(turn: Turn, lane: Lane, wanted: bool) -> None:
+    """Came up short with room left, because of the limit or of the caller's share: others shall leave something.
+
+    A mark of a member that left or died is not taken away: it counts for as long as any other.
+    """
+    limit = turn.state.limits.get(lane.name)
+    if limit is None:
         return
-    lane.hungry[turn.member.name] = turn.state.clock.lease
+    if not (limit and lane.unread and wanted and turn.room > 0):
+        lane.hungry.pop(turn.member.name, None)
+        return
+    now = turn.state.clock.lease
+    lane.hungry = {m: at for m, at in lane.hungry.items() if now - HUNGRY_MS <= at <= now}
+    lane.hungry[turn.member.name] = now
     if lane.used < limit:
         turn.capped.append(lane)
 

@@ -1,4 +1,4 @@
-"""Who is alive, and how much may run at once. Rules: LEASE.md §2, numbers 2 to 5, 9 to 11."""
+"""Who is alive, and how much may run at once. Rules R1 to R5 and R9 to R11 of docs/lease-model.md."""
 
 from __future__ import annotations
 
@@ -97,18 +97,19 @@ def owns(lane: Lane, delivery: Delivery, member: str) -> bool:
 
 
 def renew(state: State, me: Standing, running: int, heard: str) -> Renewed:
-    """Extend the lease of a live member that knows the epoch; never revives one that is not."""
+    """Extend the lease of a live member, never revive one that is not. In another epoch it is told so, and trusts nothing yet."""
     status = standing(state, me)
-    if status is not Status.LOST:
-        state.members[me.member].heard = heard
-        advance(state)
-    if status in (Status.OK, Status.STALE):  # the keeper's thread may still know the session before
-        member = state.members[me.member]
-        member.expiry = state.clock.lease + state.ttl_ms
-        member.running = running
-        state.fence = max(state.fence, me.fence)
-        status = Status.OK
-    return Renewed(status, cancels(state), "" if status is Status.LOST else state.change)
+    if status is Status.LOST:
+        return Renewed(status, [])
+    member = state.members[me.member]
+    member.expiry = state.clock.lease + state.ttl_ms
+    member.running = running
+    member.heard = heard
+    advance(state)
+    state.fence = max(state.fence, me.fence)
+    # the keeper's thread may still know the session before
+    status = Status.EPOCH if status is Status.EPOCH else Status.OK
+    return Renewed(status, cancels(state), state.change)
 
 
 def confirm(state: State, me: Standing, known: Sequence[Delivery]) -> Confirmed:
@@ -181,7 +182,6 @@ def _leave_pool(state: State, member: Member) -> None:
     for name in pool.lanes:
         lane = state.lanes.get(name)
         if lane is not None:
-            lane.hungry.pop(member.name, None)
             lane.nudged.discard(member.name)
     refresh(state, pool.lanes)
 
@@ -220,6 +220,7 @@ def set_limit(state: State, lane: str, limit: int | None) -> None:
     """Override what is declared, or (None) stop overriding it. Tokens are not touched."""
     if limit is None:
         state.override.pop(lane, None)
+        _drop_unserved(state, lane)
     else:
         state.override[lane] = limit
     refresh(state, [lane])
@@ -232,13 +233,20 @@ def pause(state: State, lane: str, paused: bool) -> None:
         state.paused.add(lane)
     else:
         state.paused.discard(lane)
+        _drop_unserved(state, lane)
     refresh(state, [lane])
     state.effects.control = True
 
 
+def _drop_unserved(state: State, lane: str) -> None:
+    """An operator's word is taken back, and nobody who serves the lane declares a limit in its place."""
+    if not any(state.serving(lane)):
+        state.limits.pop(lane, None)
+
+
 def cancels(state: State) -> list[tuple[str, str, str]]:
     """(lane, entry, reason) of the cancellations that wait for a running body's end."""
-    return [(lane, entry, request.reason) for (lane, entry), request in state.cancels.items()]
+    return [(lane, entry, reason) for (lane, entry), reason in state.cancels.items()]
 
 
 def survey(state: State, me: Standing, time: float | None) -> Survey:

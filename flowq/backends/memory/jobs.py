@@ -7,7 +7,7 @@ import heapq
 import msgspec
 
 from flowq._model import HANDED_BACK, CancelAnswer, JobStatus, Record
-from flowq.backends.memory.rows import CancelRequest, Lane, identity, job_id_of
+from flowq.backends.memory.rows import Lane, identity, job_id_of
 from flowq.backends.memory.state import State
 
 _ENDED = {"succeeded": JobStatus.SUCCEEDED, "dead": JobStatus.DEAD, "cancelled": JobStatus.CANCELLED}
@@ -106,7 +106,7 @@ def cancel(state: State, job_id: str, reason: str, record: bytes, ttl_ms: int) -
         return CancelAnswer.UNKNOWN
     lane, entry = place
     if _started(lane, entry):
-        state.cancels.setdefault((lane.name, entry), CancelRequest(reason, record, ttl_ms))
+        state.cancels[lane.name, entry] = reason
         state.effects.control = True
         return CancelAnswer.REQUESTED
     pending = lane.pending.get(entry)
@@ -115,6 +115,11 @@ def cancel(state: State, job_id: str, reason: str, record: bytes, ttl_ms: int) -
     end_entry(state, lane, entry, job_id=job_id, key=key, record=record, ttl_ms=ttl_ms)
     state.ring(lane.name)
     return CancelAnswer.REMOVED
+
+
+def cancelled_record(reason: str) -> bytes:
+    """The record of a job that the server itself ends, because somebody wanted it gone."""
+    return msgspec.json.encode(Record(status="cancelled", reason=reason))
 
 
 def _started(lane: Lane, entry: str) -> bool:

@@ -119,13 +119,6 @@ class Delayed:
     order: int
 
 
-@attrs.define(eq=False)
-class CancelRequest:
-    reason: str
-    record: bytes
-    ttl_ms: int
-
-
 @attrs.frozen
 class DeadLetter:
     """A job that will not run again by itself."""

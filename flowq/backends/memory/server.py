@@ -284,6 +284,11 @@ class MemoryServer:
             state.ring(lane)
 
     @property
+    def state(self) -> State:
+        """All that it holds, to look at. To change it is to be another server."""
+        return self._state
+
+    @property
     def dead_letters(self) -> list[DeadLetter]:
         with self._lock:
             return list(self._state.dead)

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 from flowq._model import Again, Cancelled, Dead, Ended, Refusal, Released, Settled, Status, Succeeded
 from flowq.backends.memory.fleet import owns
-from flowq.backends.memory.jobs import end_entry
+from flowq.backends.memory.jobs import cancelled_record, end_entry
 from flowq.backends.memory.rows import DeadLetter, Lane
 from flowq.backends.memory.state import State
 from flowq.backends.memory.submit import enter
 from flowq.backends.protocol import Standing
+
+CANCELLED_TTL_MS = 86_400_000
+"""How long a record is kept of a job that failed while it was asked to stop, and is not run again."""
 
 
 def settle(state: State, me: Standing, ended: Sequence[Ended]) -> Settled:
@@ -61,9 +64,9 @@ def _bury(state: State, lane: Lane, ended: Ended, dead: Dead) -> None:
 def _again(state: State, lane: Lane, ended: Ended, again: Again) -> None:
     """Leave the stream and come back later under the same id; but a cancellation that was asked for meanwhile wins."""
     entry = ended.delivery.entry
-    request = state.cancels.get((lane.name, entry))
-    if request is not None:
-        _end(state, lane, ended, request.record, request.ttl_ms)
+    reason = state.cancels.get((lane.name, entry))
+    if reason is not None:
+        _end(state, lane, ended, cancelled_record(reason), CANCELLED_TTL_MS)
         return
     lane.drop(entry)
     state.cap(lane)

@@ -11,7 +11,6 @@ import attrs
 from flowq._model import HANDED_BACK, Receipt
 from flowq.backends.memory.clock import Clock
 from flowq.backends.memory.rows import (
-    CancelRequest,
     DeadLetter,
     Delayed,
     Effects,
@@ -62,7 +61,8 @@ class State:
     once: OrderedDict[str, tuple[int, list[Receipt]]] = attrs.Factory(
         OrderedDict[str, tuple[int, list[Receipt]]]
     )
-    cancels: dict[tuple[str, str], CancelRequest] = attrs.Factory(dict[tuple[str, str], CancelRequest])
+    cancels: dict[tuple[str, str], str] = attrs.Factory(dict[tuple[str, str], str])
+    """Lane and entry in flight → why somebody wants it cancelled."""
     records: dict[str, tuple[bytes, int]] = attrs.Factory(dict[str, tuple[bytes, int]])
     """Job id → record, waiting-clock ms at which it expires."""
     expiries: list[tuple[int, str]] = attrs.Factory(list[tuple[int, str]])
