@@ -41,7 +41,7 @@ def sweep(state: State) -> None:
 
     An expired member is kept as long as it owns something. Every call does this first.
     """
-    for member in list(state.members.values()):
+    for member in sorted(state.members.values(), key=lambda member: member.expiry):
         if not member.expired and member.expiry <= state.clock.lease:
             member.expired = True
             _leave_pool(state, member)
@@ -242,6 +242,7 @@ def _drop_unserved(state: State, lane: str) -> None:
     """An operator's word is taken back, and nobody who serves the lane declares a limit in its place."""
     if not any(state.serving(lane)):
         state.limits.pop(lane, None)
+        state.cap(state.lane(lane))
 
 
 def cancels(state: State) -> list[tuple[str, str, str]]:
