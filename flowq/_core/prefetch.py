@@ -119,7 +119,8 @@ def share_ahead(averages: dict[str, float], outlook: Outlook, load: Load) -> dic
     for name, seconds in averages.items():
         starts = most = max(MOST_AHEAD, load.consumers)
         if seconds > 0:
-            starts = min(most, outlook.ending + int((outlook.slack + HORIZON) / seconds))
+            # bounded before it is made an int: under a clock that stands still the average decays to next to nothing
+            starts = int(min(most, outlook.ending + (outlook.slack + HORIZON) / seconds))
         ahead = starts // len(averages) - queued
         if ahead > 0:
             shares[name] = ahead
