@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 from pathlib import Path
+from typing import Any
 
 import attrs
 from hypothesis import assume, given
@@ -227,7 +228,7 @@ def jobs(draw: st.DrawFn) -> Job:
         key=draw(st.sampled_from(["", "k"])),
         enqueued_at=draw(st.integers(0, 2**48)),
     )
-    fields = {"v": 1, "task": "t", "args": [], "kwargs": {}, "attempt": call.attempt, "x": 1}
+    fields: dict[str, Any] = {"v": 1, "task": "t", "args": [], "kwargs": {}, "attempt": call.attempt, "x": 1}
     fields |= {name: value for name, value in (("id", call.id), ("key", call.key)) if value}
     return Job(Delivery("t", entry, 1, "e", 1, 0, json.dumps(fields).encode()), call)
 
@@ -376,5 +377,5 @@ def used_in_properties(path: Path) -> set[str]:
 def test_every_room_has_a_property() -> None:
     """Each module of ``flowq._core`` is used by at least one property: examples say what was thought of, these what was not."""
     rooms = {path.stem for path in ROOMS.glob("*.py")} - {"__init__"}
-    tried: set[str] = set().union(*(used_in_properties(path) for path in HERE.glob("test_*.py")))
+    tried = {room for path in HERE.glob("test_*.py") for room in used_in_properties(path)}
     assert rooms - tried == set()

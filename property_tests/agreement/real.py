@@ -228,7 +228,7 @@ class Real(Served):
 
     def _records(self) -> dict[str, tuple[bytes, int]]:
         # Redis counts them down on its own clock: rounded up to where they began
-        rows = self.raw["records"] or {}
+        rows: dict[str, Any] = self.raw["records"] or {}
         return {job: (body.encode(), math.ceil(ttl / 10_000) * 10_000) for job, (body, ttl) in rows.items()}
 
     def dump(self) -> dict[str, Any]:

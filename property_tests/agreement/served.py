@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -213,7 +214,7 @@ class Served:
         return tuple((self.uids[receipt.job_id], receipt.created) for receipt in receipts)
 
     def _submission(self, job: Job) -> Submission:
-        fields = {"v": 1, "task": job.lane, "args": [job.uid], "kwargs": {}, "attempt": 1}
+        fields: dict[str, Any] = {"v": 1, "task": job.lane, "args": [job.uid], "kwargs": {}, "attempt": 1}
         envelope = msgspec.json.encode(fields | ({"key": job.key} if job.key else {}))
         return Submission(job.lane, envelope, job.delay, job.at, job.key)
 
