@@ -18,7 +18,7 @@ from .agreement.model import Model
 from .agreement.program import Disagreement, Operation, Program, by_seed, programs
 from .agreement.real import Real
 from .lease.mutants import MUTANTS
-from .lease.server import Server, binaries, load_scripts, running
+from .lease.server import Patch, Server, binaries, load_scripts, running
 
 pytestmark = pytest.mark.slow
 
@@ -46,22 +46,35 @@ def test_what_the_programs_did(servers: list[Server]) -> None:
     assert not HAPPENED["programs"] or HAPPENED["granted"] > HAPPENED["programs"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "no limit",
-        "adoption bounded by limit - used",
-        "no quarantine",
-        "settle without the owner",
-        "adoption from the living",
-        "a hand-back counts as a crash",
-        "no batch marker",
-        "greedy claims",
-    ],
-)
+DISAGREE = {
+    **{
+        name: MUTANTS[name].patches
+        for name in (
+            "no limit",
+            "adoption bounded by limit - used",
+            "no quarantine",
+            "settle without the owner",
+            "adoption from the living",
+            "a hand-back counts as a crash",
+            "no batch marker",
+            "greedy claims",
+        )
+    },
+    "the stream is trimmed by MAXLEN": (
+        Patch(
+            "submit.lua",
+            "redis.call('XADD', s, '*', 'd', ARGV[i])",
+            "redis.call('XADD', s, 'MAXLEN', 3, '*', 'd', ARGV[i])",
+        ),
+    ),
+}
+"""Mutants of the scripts that twenty programs must show."""
+
+
+@pytest.mark.parametrize("name", DISAGREE)
 def test_a_broken_script_disagrees(servers: list[Server], name: str) -> None:
     """The comparison is sharp enough: twenty programs, the same ones each time, show each of these mutants of the Lua."""
-    broken = load_scripts(MUTANTS[name].patches)
+    broken = load_scripts(DISAGREE[name])
 
     def play() -> None:
         for seed in range(20):

@@ -28,5 +28,6 @@ Where the places may differ, and what is done about it:
 - *A leave after the lease has ended* hands back uncounted, or leaves the entries to be adopted as crashed if its pool is gone with it
   in Redis: not drawn. So is ``extra`` room for lanes of sync tasks: no worker asks for it.
 - *More than 100 due at once, or 50 dead entries ahead of the room*: Redis takes the rest in the next call; programs are smaller.
+- *Changes of the lease TTL* are not drawn: ``tests/runtime/test_lease_ttl.py`` and the model have them.
 - *Statistics* are Redis's alone; they are compared with the model's.
 """

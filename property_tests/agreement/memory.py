@@ -147,5 +147,5 @@ class Memory(Served):
                 else {}
                 for n, x in lanes.items()
             },
-            "quarantine": 0 if s.blank else s.quarantine_ms,
+            "quarantine": s.quarantine_ms if s.founded else 0,
         }

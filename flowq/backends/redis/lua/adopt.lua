@@ -1,4 +1,5 @@
--- Fragment: what the dead own, and taking it over (LEASE R6a, W1–W3). Needs: bury and finish fragments.
+-- Fragment: what the dead own, and taking it over (W1–W3). Needs: bury and finish fragments.
+-- Rules (docs/lease-model.md): R6, R15.
 -- entries of this lane whose owner is not live, by owner; and how many
 local function dead_owners(lane, l)
   local owners, total = {}, 0

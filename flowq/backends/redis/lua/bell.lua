@@ -1,4 +1,5 @@
 -- Fragment: who serves a lane, the hint that it may have work, and the doorbell. Needs: clock fragment.
+-- Rules (docs/lease-model.md): R16, R17.
 -- Invariant: a lane with backlog or with something to adopt is in ready:<pool> of every pool that serves it.
 local pools_cache, rung = {}, {}
 

@@ -1,4 +1,5 @@
 -- Fragment: the end of a member. Needs: limits fragment.
+-- Rules (docs/lease-model.md): R6, R17.
 -- An expired member frees no token: its entries stay its own until a claim adopts them (an atomic change of owner).
 local function drop_pool(p)
   for _, lane in ipairs(redis.call('HKEYS', P .. 'pool:' .. p)) do

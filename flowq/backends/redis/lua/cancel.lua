@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Cancel a job: one that has not started is removed and recorded; a running one's worker is told. Safe to send twice.
 -- returns: 'removed' | 'requested' | 'already_done' | 'unknown'
+-- Rules (docs/lease-model.md): none.
 local clock = KEYS[1]       -- <prefix>clock
 local id = ARGV[1]          -- str: job id
 local reason = ARGV[2]      -- str

@@ -1,4 +1,5 @@
--- Fragment: a change of the lease TTL under a running fleet (LEASE R18). Needs: clock.
+-- Fragment: a change of the lease TTL under a running fleet. Needs: clock.
+-- Rules (docs/lease-model.md): R18.
 -- clock: `change` = "from to nonce" (ms) while one is under way; `open` = the same once every live member heeds it; `blocker` = a live
 -- member that it waits for. member:<m>: `ttl` = what its worker was configured with; `heard` = the change that it heeds.
 -- Until it is complete `ttl` is the larger value (expiry, quarantine, clamp), and every worker reckons with the smaller one.

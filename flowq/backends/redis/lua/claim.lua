@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
--- Take jobs to run: message and token in one step (LEASE R6). Every delivery of the app passes here, so a limit holds exactly.
+-- Take jobs to run: message and token in one step. Every delivery of the app passes here, so a limit holds exactly.
 -- Per lane: adopt what the dead own while held < limit, then read new entries while used < limit; used = entries in flight.
 -- A lost reply is repaired by `mine`; sent twice it grants twice. O(lanes that may have work).
 -- returns: {'LOST'} | {'STALE'} | {'EPOCH', epoch} |
 --   {'OK', epoch, first fence, next due ms|-1, next expiry ms|-1, quarantine ms, jobs ended,
 --    [lane, limit, …], [lane, count, entry, envelope, …, lane, …] new with n = 1, [lane, entry, n, crashes, envelope, …] adopted,
 --    1: work was left to others although this member has room} (flat lists: Redis 6.2 writes each nested one by itself)
+-- Rules (docs/lease-model.md): R1, R6, R13, R14, R15, R16, R17.
 local clock = KEYS[1]                  -- <prefix>clock
 local m = ARGV[1]                      -- str: member
 local session = tonumber(ARGV[2])      -- int: of the connection that sends

@@ -1,4 +1,5 @@
--- Fragment: the app's clocks (LEASE rule "Time", R1). Needs: clock.
+-- Fragment: the app's clocks. Needs: clock.
+-- Rules (docs/lease-model.md): R1, R3.
 -- t  last TIME, ms            l  lease clock: moves by clamp(TIME step, 0, G), so no step of the server's clock expires a lease
 -- w  waiting clock: begins at TIME and moves by max(0, TIME step), so a step back never stalls a retry, time spent down counts,
 --    and delayed jobs outlive a lost clock

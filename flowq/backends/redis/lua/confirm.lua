@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- Renew with the list of all that this member knows, after the server forgot (LEASE R3, R4): confirms what is still pending
+-- Renew with the list of all that this member knows, after the server forgot: confirms what is still pending
 -- under its name with that delivery count. No XADD, no XCLAIM. Safe to send twice.
 -- returns: {'OK', epoch, indices confirmed, quarantine ms} | {'LOST'}
+-- Rules (docs/lease-model.md): R1, R4.
 local clock = KEYS[1]  -- <prefix>clock
 local m = ARGV[1]      -- str: member
 local nonce = ARGV[2]  -- str: random, names an epoch that begins here

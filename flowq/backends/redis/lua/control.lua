@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- Change a lane's limit or pause it, at run time: in force for the very next claim, since every delivery passes one (LEASE R11).
+-- Change a lane's limit or pause it, at run time: in force for the very next claim, since every delivery passes one.
 -- Never touches a token. Safe to send twice. returns: limit in force, -1: none
+-- Rules (docs/lease-model.md): R11, R16.
 local clock = KEYS[1]  -- <prefix>clock
 local lane = ARGV[1]   -- str
 local what = ARGV[2]   -- 'limit' | 'reset' | 'pause' | 'resume'

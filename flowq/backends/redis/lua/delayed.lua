@@ -1,5 +1,6 @@
 -- Fragment: jobs that are due later. Needs: bell fragment.
--- `delayed` zset id -> due on the waiting clock; `delayed:d` hash id -> lane|envelope. One script moves both (LEASE R12).
+-- Rules (docs/lease-model.md): R12, R16, R17.
+-- `delayed` zset id -> due on the waiting clock; `delayed:d` hash id -> lane|envelope. One script moves both (R12).
 local function put_delayed(id, lane, due, envelope)
   redis.call('ZADD', P .. 'delayed', due, id)
   redis.call('HSET', P .. 'delayed:d', id, lane .. '|' .. envelope)

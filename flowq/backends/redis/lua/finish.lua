@@ -1,4 +1,5 @@
 -- Fragment: what the end of a job writes beside its entry. Needs: bell fragment.
+-- Rules (docs/lease-model.md): R8.
 local function count(lane, now, what, n)
   redis.call('HINCRBY', P .. 'stats:' .. lane, what, n)
   local bucket = P .. 'stats:' .. lane .. ':' .. string.format('%.0f', math.floor(now / 60000))

@@ -1,4 +1,5 @@
--- Fragment: has the server forgotten? (LEASE R1, W9, W11, I2, I3, I11.) Needs: bury fragment.
+-- Fragment: has the server forgotten? (W9, W11, I2, I3, I11.) Needs: bury fragment.
+-- Rules (docs/lease-model.md): R1.
 -- Identity = run_id + master_replid. A new replid whose replid2 is all zeros is only a backlog made or freed (a replica attached,
 -- a backup was taken): stored, not feared. A new epoch is a nonce, never a counter: the counter would be rolled back too.
 local function identity()

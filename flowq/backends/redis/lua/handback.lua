@@ -1,4 +1,5 @@
--- Fragment: hand entries back to nobody, uncounted (LEASE I1): the pseudo owner `-` is never live. Needs: bell fragment.
+-- Fragment: hand entries back to nobody, uncounted (I1): the pseudo owner `-` is never live. Needs: bell fragment.
+-- Rules (docs/lease-model.md): R5, R16, R17.
 local function hand_back(lane, ids)
   if #ids == 0 then return end
   local call = {'XCLAIM', P .. 's:' .. lane, 'flowq', '-', 0}

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- Greet the server, once per connection and before any claim: has it forgotten? (LEASE R1.)
+-- Greet the server, once per connection and before any claim: has it forgotten?
 -- returns: {epoch or '', layout}. Safe to send twice.
+-- Rules (docs/lease-model.md): R1.
 local clock = KEYS[1]  -- <prefix>clock
 local nonce = ARGV[1]  -- str: random, names an epoch that begins here
 

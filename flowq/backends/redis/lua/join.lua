@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Become a member (LEASE R2; I8: `old` are this worker's former lives: what of theirs is in `keep` goes on as the new member's,
+-- Become a member (I8: `old` are this worker's former lives: what of theirs is in `keep` goes on as the new member's,
 -- also if its lane has got a limit meanwhile; the rest is handed back uncounted).
 -- returns: {'OK', epoch, quarantine ms, indices of keep that moved, change of the lease TTL that is under way or ''} |
 --   {'TTL', ms in force, change or ''} | {'WAIT', ms in force, change} not yet | {'LAYOUT', layout}
 -- A fresh id per life and per lost reply: the other one expires.
+-- Rules (docs/lease-model.md): R1, R2, R11, R17, R18.
 local clock = KEYS[1]    -- <prefix>clock
 local m = ARGV[1]        -- str: new member id
 local nonce = ARGV[2]    -- str: random, names an epoch that begins here
@@ -41,7 +42,7 @@ local function alone()
   return true
 end
 
--- may a worker that was configured with this ttl join? Returns the refusal, nil: yes (LEASE R18)
+-- may a worker that was configured with this ttl join? Returns the refusal, nil: yes (R18)
 local function refusal()
   local change = advance(c)
   local from, to = change_of(change)

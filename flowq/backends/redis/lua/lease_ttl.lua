@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Change the lease TTL of a running fleet, or take a change back that is under way (LEASE R18). Safe to send twice; sent again it tells
+-- Change the lease TTL of a running fleet, or take a change back that is under way. Safe to send twice; sent again it tells
 -- how far it is.
 -- returns: {'NONE'} nobody has ever joined | {'BUSY', from, to} another one is under way |
 --   {'OK', ttl of the server ms, change or '', 1: open, live members, of them heeding it, of them configured with the wanted value}
+-- Rules (docs/lease-model.md): R18.
 local clock = KEYS[1]   -- <prefix>clock
 local wanted = tonumber(ARGV[1])  -- int: lease, ms
 local nonce = ARGV[2]   -- str: random, names a change or an epoch that begins here

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- End a membership (LEASE R10): only with no body running and no outcome unsent. Safe to send twice.
+-- End a membership: only with no body running and no outcome unsent. Safe to send twice.
 -- Rings every lane that may have work: a ring that this member's reader swallowed on its way out is passed on.
 -- returns: {'OK', handed back}
+-- Rules (docs/lease-model.md): R10, R16.
 local clock = KEYS[1]  -- <prefix>clock
 local m = ARGV[1]      -- str: member
 

@@ -1,5 +1,6 @@
 -- Which dead letters are there, newest first, without their bulky parts? Reads only; O(most).
 -- returns: [letter, lane, job id, kind, …]
+-- Rules (docs/lease-model.md): none.
 local clock = KEYS[1]  -- <prefix>clock
 local below = ARGV[1]  -- str: '+', or '(' and the last letter of the page before
 local most = ARGV[2]   -- int: letters a page

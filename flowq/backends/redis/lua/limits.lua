@@ -1,4 +1,5 @@
 -- Fragment: the limit in force = paused ? 0 : override, else the least that live pools declare. Needs: bell fragment.
+-- Rules (docs/lease-model.md): R11.
 -- A lane that nobody serves keeps its last limit: nothing can start there, and `status` goes on showing it.
 -- the limit but for pauses; nil: none
 local function limit_of(lane)

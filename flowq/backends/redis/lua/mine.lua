@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- Hand back what is pending for this member and unknown to it; starts nothing (LEASE R5). Safe to send twice.
+-- Hand back what is pending for this member and unknown to it; starts nothing. Safe to send twice.
 -- From here on claims of older sessions are refused: a claim that outlived its connection must find nobody (W5).
 -- returns: {'OK', handed back} | {'LOST'} | {'STALE'}
+-- Rules (docs/lease-model.md): R5.
 local clock = KEYS[1]            -- <prefix>clock
 local m = ARGV[1]                -- str: member
 local session = tonumber(ARGV[2])  -- int: goes up with each reconnect

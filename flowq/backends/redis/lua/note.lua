@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- What a member says of itself for `flowq status`: that it drains, and how many jobs it put off for skew since it last said so.
 -- Decides nothing. Sent twice it counts twice. returns: 1, or 0: no such member (any more)
+-- Rules (docs/lease-model.md): none.
 local clock = KEYS[1]     -- <prefix>clock
 local m = ARGV[1]         -- str: member
 local draining = ARGV[2]  -- '1' | '0'

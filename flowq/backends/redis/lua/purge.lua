@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Drop jobs of a lane that have not started, as `cancel` would each of them; running ones are not touched. Safe to send twice.
 -- returns: jobs dropped
+-- Rules (docs/lease-model.md): none.
 local clock = KEYS[1]          -- <prefix>clock
 local lane = ARGV[1]           -- str
 local record = ARGV[2]         -- str: JSON record of a cancelled job

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- Extend a lease: O(1), whatever the member runs (LEASE R3). Never re-adds a member. Safe to send twice.
+-- Extend a lease: O(1), whatever the member runs. Never re-adds a member. Safe to send twice.
 -- returns: {'OK'|'EPOCH', cancels: [lane|entry, reason, …], change of the lease TTL that is under way or ''} | {'LOST'}
+-- Rules (docs/lease-model.md): R1, R3, R18.
 local clock = KEYS[1]   -- <prefix>clock
 local m = ARGV[1]       -- str: member
 local epoch = ARGV[2]   -- str: epoch in which this member was last confirmed

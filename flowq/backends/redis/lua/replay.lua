@@ -2,6 +2,7 @@
 -- Submit a dead letter's job anew and remove the letter, in one step. A full memory refuses it: nothing happened then.
 -- Safe to send twice: the second time finds no letter.
 -- returns: {'replayed', job id} | {'gone'} | {'taken', id of the job that has the key now}
+-- Rules (docs/lease-model.md): R16, R17.
 local clock = KEYS[1]     -- <prefix>clock
 local letter = ARGV[1]    -- str: entry id of the letter
 local key = ARGV[2]       -- str: idempotency key or ''

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Write what became of deliveries: each only if (member, entry, n, epoch) still owns it (LEASE R8). One body's result, ack, retry
+-- Write what became of deliveries: each only if (member, entry, n, epoch) still owns it. One body's result, ack, retry
 -- or dead letter, statistics and wake-ups are one step. A resend finds GONE and changes nothing. No test of liveness: ownership
 -- moves atomically, so the owner decides. At most 500 outcomes and about 1 MiB a call.
 -- returns: {'OK', index of outcome, 'GONE'|'FENCED', …} (indices count from 0 over the call) | {'EPOCH', epoch}
+-- Rules (docs/lease-model.md): R8, R12, R16.
 local clock = KEYS[1]      -- <prefix>clock
 local m = ARGV[1]          -- str: member
 local epoch = ARGV[2]      -- str: epoch in which these deliveries are confirmed

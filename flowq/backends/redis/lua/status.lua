@@ -1,5 +1,6 @@
 -- Where is a job? Reads only.
 -- returns: 'delayed'|'ready'|'running'|'cancelling' | the record of an ended job (JSON) | ''
+-- Rules (docs/lease-model.md): none.
 local clock = KEYS[1]  -- <prefix>clock
 local id = ARGV[1]     -- str: job id
 

@@ -2,6 +2,7 @@
 -- Store a batch of jobs, all or nothing, once (P6). The one script that a full memory refuses: nothing is stored then.
 -- The entries of a batch in one lane have consecutive ids, so its marker holds one id a group.
 -- returns: per group: (0) the first entry id, (1) {job id, '1' created | '0' key taken, …}
+-- Rules (docs/lease-model.md): R12, R16, R17.
 local clock = KEYS[1]  -- <prefix>clock
 local batch = ARGV[1]  -- str: random, names this batch
 local keep = ARGV[2]   -- int: ms for which a resend is recognised

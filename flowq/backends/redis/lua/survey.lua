@@ -3,6 +3,7 @@
 -- Of all live members the first by name speaks for the fleet; only its look goes over the lanes.
 -- returns: {'1' speaks|'0', Unix ms, used memory, maxmemory, dead letters, [lane, limit, …], [lane, override, …], [paused lane, …],
 --   [lane, '1' served|'0', entries, age ms|-1, limits declared ("3 -"; "-": none), …], [lane with a foreign value, …]}
+-- Rules (docs/lease-model.md): none.
 local clock = KEYS[1]           -- <prefix>clock
 local m = ARGV[1]               -- str: member
 local most = tonumber(ARGV[2])  -- int: lanes that are looked at

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
 -- Nobody waits for this job on that channel any more. Safe to send twice. returns: 0
+-- Rules (docs/lease-model.md): none.
 local clock = KEYS[1]    -- <prefix>clock
 local id = ARGV[1]       -- str: job id
 local channel = ARGV[2]  -- str: pub/sub channel

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Read a job's record, or be told when it ends: the channel is registered in the same step, so no end is missed.
 -- Safe to send twice. returns: {'record', JSON} | {'waiting'} | {'unknown'}
+-- Rules (docs/lease-model.md): none.
 local clock = KEYS[1]    -- <prefix>clock
 local id = ARGV[1]       -- str: job id
 local channel = ARGV[2]  -- str: pub/sub channel to tell; '' only looks

@@ -1,4 +1,5 @@
 -- Fragment: from a job's id to the job, without an index: its id names its first entry; `delayed` and `moved` hold the others.
+-- Rules (docs/lease-model.md): none.
 -- Needs: clock fragment.
 -- returns: 'delayed' | 'ready' | 'running' | 'cancelling' | nil; lane; entry
 local function where(id)
