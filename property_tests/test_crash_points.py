@@ -16,8 +16,8 @@ from .simulation.lives import BLOWS, LIVES, TTL, VICTIM, crash_points, plan_of, 
 from .simulation.run import judge, simulate
 
 EVERY = 4
-IN_LINE = {"adopt": 2.0, "share": 1.0, "settle": 0.5}
-"""Seconds of bodies that a job may have to wait for, in lives where limits or suspects make it wait."""
+IN_LINE = {"adopt": 5.0, "settle": 0.5}
+"""Seconds that a job may have to wait besides: for a limit, for its turn among suspects, for a worker that is there at all."""
 
 
 @pytest.mark.slow

@@ -35,12 +35,12 @@ LIVES: dict[str, tuple[list[Op], float]] = {
     "cancel": ([Submit(0.2, "pair", 1, 4.0, "slow"), Submit(0.0, "free", 1, 1.0), Cancel(0.3, 0), Start(0.1, 1)], 1.5),
     "hand back": ([Submit(0.2, "pair", 2, 4.0, "slow"), Submit(0.0, "free", 1, 4.0), Start(0.1, 1), Drain(0.3, 0, 0.2)], 1.5),
     "hand back late": ([Submit(0.2, "free", 2, 1.0), Cut(0.5, 0, 6.0), Start(0.0, 1), Drain(4.0, 0, 0.1)], 3.0),
-    "share": ([Start(0.0, 1), Submit(0.2, "pair", 6, 0.2), Submit(0.0, "one", 3, 0.1)], 1.5),
 }  # fmt: skip
 """What happens, and seconds until faults end."""
 
 TOURS: dict[str, tuple[list[Op], float]] = {
     **LIVES,
+    "share": ([Start(0.0, 1), Submit(0.2, "pair", 20, 0.2), Submit(0.0, "one", 3, 0.1)], 3.0),
     "deaf": ([Submit(0.2, "free", 1, 1.0, "deaf"), Start(0.0, 1), Drain(0.3, 0, 0.1)], 7.0),
     "outage": ([Submit(0.2, "free", 2, 1.0), Start(0.0, 1), Submit(0.3, "pair", 2, 0.3)], 3.0),
     "start without a server": ([Submit(0.2, "pair", 1, 0.5), Start(1.5, 1)], 1.5),
