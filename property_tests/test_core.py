@@ -20,6 +20,7 @@ from flowq._core.batch import MOST_BYTES, MOST_OUTCOMES, how_many, weight
 from flowq._core.deadlines import NEVER, earliest, expired
 from flowq._core.limit import is_excess, tokens
 from flowq._core.outcome import MOST_LINE, MOST_TEXT, Failure, Job, ended, to_outcome
+from flowq._core.outlook import Reading, limit_changes, step
 from flowq._core.prefetch import (
     HORIZON,
     MOST_AHEAD,
@@ -42,6 +43,7 @@ from flowq._model import (
     Released,
     Submission,
     Succeeded,
+    Survey,
     Want,
 )
 from flowq.backends.memory import MemoryServer
@@ -372,6 +374,43 @@ def used_in_properties(path: Path) -> set[str]:
         if given_one or machine:
             found |= {room_of[n.id] for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in room_of}
     return found
+
+
+# --- outlook
+
+delays = st.floats(0, 30)
+
+
+@given(seconds, delays, delays, delays, st.floats(-1e5, 1e5))
+def test_a_step_of_the_clock_is_told_as_far_as_answers_cannot_explain_it(
+    offset: float, first: float, second: float, at: float, stepped: float
+) -> None:
+    """However late the answers come: a clock that went on says nothing, and a step that is told errs by no more than they took."""
+    took = first + second
+    before = Reading.of(at + offset, at, at + first)
+    steady = Reading.of(at + 60 + offset, at + 60, at + 60 + second)
+    assert step(before, steady) == 0.0
+    told = step(before, Reading.of(at + 60 + offset + stepped, at + 60, at + 60 + second))
+    if abs(stepped) > took + 1.01:
+        assert told
+    if told:
+        assert abs(told - stepped) <= took / 2 + 1e-3
+
+
+limits = st.dictionaries(st.sampled_from("abc"), st.integers(0, 5))
+
+
+@given(limits, limits)
+def test_the_changes_of_limits_lead_from_one_look_to_the_next(
+    old: dict[str, int], new: dict[str, int]
+) -> None:
+    """Applied to the first look they give the second; each is a change."""
+    changes = list(
+        limit_changes(*(Survey(True, None, None, 0, rows, {}, frozenset()) for rows in (old, new)))
+    )
+    assert all(change.before != change.after for change in changes)
+    found: dict[str, int | None] = {**old, **{change.lane: change.after for change in changes}}
+    assert {lane: limit for lane, limit in found.items() if limit is not None} == new
 
 
 def test_every_room_has_a_property() -> None:

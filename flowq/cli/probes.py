@@ -71,12 +71,18 @@ class Probes:
             path: of the unix socket, for ``flowq health``.
 
         Raises:
-            ConfigurationError: the port is taken or forbidden.
+            ConfigurationError: the port is taken or forbidden, or the path is too long for a socket.
         """
         self._report = report
         self._clients: dict[socket.socket, _Client] = {}
         unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        unix.bind(str(path))
+        try:
+            unix.bind(str(path))
+        except OSError as error:
+            unix.close()
+            raise ConfigurationError(
+                f"no socket for flowq health at {path}: {error.strerror or error}; name a shorter or another directory by FLOWQ_RUN_DIR"
+            ) from error
         unix.listen(_BACKLOG)
         self._listeners = [unix]
         self.port: int | None = None

@@ -245,7 +245,12 @@ class Real(Served):
             },
             "held": {
                 n: [
-                    (uid_of(x.entries[e]), self.owner(owner, live), times, x.crashes.get(e, 0))
+                    (
+                        uid_of(x.entries[e]) if e in x.entries else "gone",
+                        self.owner(owner, live),
+                        times,
+                        x.crashes.get(e, 0),
+                    )
                     for e, (owner, times) in x.pending.items()
                 ]
                 for n, x in lanes.items()

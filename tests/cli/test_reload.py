@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,6 +76,8 @@ class Reloading:
 @pytest.fixture
 def reloading(stage: Stage, tmp_path: Path) -> Iterator[Callable[..., Reloading]]:
     started: list[Reloading] = []
+    # not below tmp_path: the path of a unix socket is short
+    run_dir = tempfile.mkdtemp(prefix="fq-", dir="/tmp")
 
     def start(version: str, *options: str) -> Reloading:
         stage.leave(stage.join(ttl=10, quick=policy()))
@@ -84,7 +88,7 @@ def reloading(stage: Stage, tmp_path: Path) -> Iterator[Callable[..., Reloading]
                 env={
                     **os.environ,
                     "PYTHONPATH": str(ROOT),
-                    "FLOWQ_RUN_DIR": str(tmp_path / "run"),
+                    "FLOWQ_RUN_DIR": run_dir,
                     "FLOWQ_URL": stage.url,
                     "APP_NAME": stage.name,
                     "PYTHONDONTWRITEBYTECODE": "1",
@@ -99,6 +103,7 @@ def reloading(stage: Stage, tmp_path: Path) -> Iterator[Callable[..., Reloading]
     for one in started:
         one.process.terminate()
         one.process.wait(20)
+    shutil.rmtree(run_dir)
 
 
 @pytest.mark.crash

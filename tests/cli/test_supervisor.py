@@ -472,3 +472,16 @@ def test_what_a_killed_supervisor_left_is_cleared(supervise: Callable[..., Super
     one.process.send_signal(signal.SIGTERM)
     one.end()
     assert not one.run_dir.exists()
+
+
+def test_a_run_directory_that_is_too_deep_for_a_socket(tmp_path: Path) -> None:
+    """The path of a unix socket is short; which directory to name instead is said, and the worker is not left half started."""
+    deep = tmp_path / ("d" * 120)
+    ran = subprocess.run(
+        [sys.executable, "-m", "flowq", "run", "nothing:app", "--embedded"],
+        env={**os.environ, "FLOWQ_RUN_DIR": str(deep)}, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 78
+    assert "AF_UNIX path too long" in ran.stderr
+    assert "FLOWQ_RUN_DIR" in ran.stderr
+    assert "Traceback" not in ran.stderr

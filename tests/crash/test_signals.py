@@ -27,7 +27,7 @@ TTL = 2.0
 SOON = 3.0
 """Seconds that an idle worker may take to end at most; the aim is 0.3, which is printed and not asserted."""
 
-JOBS = 10
+JOBS = 40
 
 BY_HAND = "import {loop}, flowq; from tests.crash.app import app; {run}"
 RUNS = {
