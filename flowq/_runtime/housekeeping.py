@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Mapping
 
 import anyio
 
@@ -151,7 +152,7 @@ class Housekeeping:
                 survey.letters, MOST_LETTERS, letters=survey.letters, bound=MOST_LETTERS,
             )  # fmt: skip
 
-    def _news(self, event: str, holds: dict[str, object]) -> list[str]:
+    def _news(self, event: str, holds: Mapping[str, object]) -> list[str]:
         """Of the lanes for which something holds those for which it must be said: it is new, it changed, or it was long ago."""
         now = self._floor.loop.now()
         for key in [key for key in self._told if key[0] == event and key[1] not in holds]:

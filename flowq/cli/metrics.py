@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,7 +40,7 @@ HOW: Final = "/metrics needs prometheus_client: pip install 'trio-flowq[metrics]
 def is_available() -> bool:
     """Is the extra installed? Imports it, so that the first scrape need not wait for that."""
     try:
-        import prometheus_client  # noqa: F401
+        import_module("prometheus_client")
     except ImportError:
         return False
     return True
