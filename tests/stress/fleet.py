@@ -107,9 +107,11 @@ class Fleet:
         supervisor = psutil.Process(slot.process.pid)
         last = 0
         while slot.process.poll() is None:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
                 for child in supervisor.children():
-                    if child.pid != last and child.status() != psutil.STATUS_ZOMBIE:
+                    # a worker leads a process group of its own; what a library runs for a moment does not
+                    is_worker = os.getpgid(child.pid) == child.pid
+                    if is_worker and child.pid != last and child.status() != psutil.STATUS_ZOMBIE:
                         last = child.pid
                         self._note_birth(slot, child.pid)
                         at = await trio.to_thread.run_sync(_wait_gone, child.pid, abandon_on_cancel=True)
