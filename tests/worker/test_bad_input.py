@@ -18,6 +18,10 @@ import redis
 
 import flowq
 from flowq import JobStatus
+from flowq._model import LanePolicy
+from flowq.backends.protocol import MemberFacts, Standing
+from flowq.backends.redis.keys import app_prefix
+from flowq.backends.redis.open import open_redis
 from flowq.cli import main as command_line
 from tests.conftest import RedisServer
 from tests.worker.conftest import Shop, until
@@ -478,6 +482,26 @@ async def test_another_lease_ttl_in_the_fleet(shop: Shop) -> None:
         await flowq.run(with_add(shop, lease_ttl=3.0))
     async with app:
         assert await works(app)
+
+
+async def test_a_fleet_that_is_being_changed_to_our_lease_ttl(shop: Shop) -> None:
+    """Waited for, ``start_timeout`` long; the error says what is missing. With the old value a worker starts at once."""
+    place = open_redis(shop.url, prefix=app_prefix(shop.name), name="hand")
+    async with place as backend:
+        facts = MemberFacts("here", 1, "0", 1, "trio")
+        silent = await backend.fleet.join(facts, {"add": LanePolicy(None, 3, False, 1000)}, ttl=1.0)
+        await backend.fleet.change_ttl(3.0)
+        with pytest.raises(
+            flowq.ConfigurationError,
+            match=r"this fleet is being changed from lease_ttl=1 s to 3 s, which this worker was given, but a live worker has not "
+            r"acknowledged it: `flowq limits --lease-ttl 3` says how many",
+        ):
+            await flowq.run(with_add(shop, lease_ttl=3.0), start_timeout=0.3)
+        app = with_add(shop)
+        await shop.start(app)
+        async with app:
+            assert await works(app)
+        await backend.fleet.leave(Standing(silent.member, 0, silent.epoch, 0))
 
 
 async def test_another_layout(own_shop: Shop, client: redis.Redis) -> None:
