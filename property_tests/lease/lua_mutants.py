@@ -76,11 +76,11 @@ QUARANTINE = (
             "local take, capped = limit and (c.l < c.q and 0 or math.min(most, limit - used)) or most, false",
         ),
     ),
-    mutant("no quarantine", "LEASE §3", "forgot.lua", ("c.q = c.l + c.ttl", "c.q = c.l")),
+    mutant("no quarantine", "LEASE §3", "clock.lua", ("c.q = c.l + c.ttl", "c.q = c.l")),
     mutant(
         "quarantine half as long",
         "LEASE §2 inequalities",
-        "forgot.lua",
+        "clock.lua",
         ("c.q = c.l + c.ttl", "c.q = c.l + math.floor(c.ttl / 2)"),
     ),
     mutant(
@@ -91,13 +91,7 @@ QUARANTINE = (
     ),
     mutant(
         *("a lost group is made anew, that is all", "W10", "claim.lua"),
-        (
-            """  c.ep = m .. '.' .. string.format('%.0f', c.us)
-  c.q = c.l + c.ttl
-  redis.call('HSET', clock, 'ep', c.ep, 'q', c.q)
-""",
-            "",
-        ),
+        ("  begin_epoch(c, m)\n", ""),
     ),
     mutant(
         *("members lost alone are not missed", "W11", "forgot.lua"),
@@ -133,7 +127,7 @@ QUARANTINE = (
         ("c.ep == epoch and 'OK' or 'EPOCH'", "'OK'"),
     ),
     mutant(
-        *("epoch is a counter", "I11", "forgot.lua"),
+        *("epoch is a counter", "I11", "clock.lua"),
         (
             "c.ep = nonce .. '.' .. string.format('%.0f', c.us)",
             "c.ep = 'e' .. string.format('%.0f', (tonumber(string.match(c.ep or '', '^e(%d+)$')) or 0) + 1)",

@@ -37,13 +37,13 @@ TIME_SEAM = (
 SERVER_SEAM = ("redis.call('INFO', 'server')", "redis.call('GET', '__run')")
 REPLICATION_SEAM = ("redis.call('INFO', 'replication')", "redis.call('GET', '__repl')")
 
-IDENTIFIES = frozenset({"hello", "join", "renew", "confirm"})
+IDENTIFIES = frozenset({"hello", "join", "renew", "confirm", "lease_ttl"})
 """Scripts that read the server's identity. That list is part of the lease's rules: each must, and no other does."""
 TIMELESS = frozenset({"status", "control"})
 """Scripts that do not use the clock fragment, or never call it."""
 NAMES = (
     *("hello", "join", "renew", "confirm", "mine", "leave", "claim", "settle"),
-    *("promote", "submit", "status", "cancel", "control"),
+    *("promote", "submit", "status", "cancel", "control", "lease_ttl"),
 )
 
 

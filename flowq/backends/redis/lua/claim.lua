@@ -55,9 +55,7 @@ local limits, fresh, adopted, short, withheld = {}, {}, {}, {}, false
 
 -- the group is gone although this app made it: the server forgot (W10)
 local function group_lost(lane)
-  c.ep = m .. '.' .. string.format('%.0f', c.us)
-  c.q = c.l + c.ttl
-  redis.call('HSET', clock, 'ep', c.ep, 'q', c.q)
+  begin_epoch(c, m)
   redis.call('XGROUP', 'CREATE', P .. 's:' .. lane, 'flowq', '0', 'MKSTREAM')
   mark(lane)
   save(c)

@@ -1,4 +1,4 @@
--- Fragment: the app's clocks. Needs: clock.
+-- Fragment: the app's clocks, and its epochs. Needs: clock.
 -- Rules (docs/lease-model.md): R1, R3.
 -- t  last TIME, ms            l  lease clock: moves by clamp(TIME step, 0, G), so no step of the server's clock expires a lease
 -- w  waiting clock: begins at TIME and moves by max(0, TIME step), so a step back never stalls a retry, time spent down counts,
@@ -23,4 +23,11 @@ end
 
 local function save(c)
   redis.call('HSET', clock, 't', c.now, 'l', c.l, 'w', c.w, 'f', c.f)
+end
+
+-- the server forgot who ran: a quarantine of one lease. A new epoch is a nonce, never a counter: the counter would be rolled back too
+local function begin_epoch(c, nonce)
+  c.ep = nonce .. '.' .. string.format('%.0f', c.us)
+  c.q = c.l + c.ttl
+  redis.call('HSET', clock, 'ep', c.ep, 'q', c.q, 'e', c.l)
 end

@@ -1,17 +1,11 @@
 -- Fragment: has the server forgotten? (W9, W11, I2, I3, I11.) Needs: bury fragment.
 -- Rules (docs/lease-model.md): R1.
 -- Identity = run_id + master_replid. A new replid whose replid2 is all zeros is only a backlog made or freed (a replica attached,
--- a backup was taken): stored, not feared. A new epoch is a nonce, never a counter: the counter would be rolled back too.
+-- a backup was taken): stored, not feared.
 local function identity()
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   local repl = redis.call('INFO', 'replication')
   return run, string.match(repl, 'master_replid:(%w+)') or '', string.match(repl, 'master_replid2:(%w+)') or ''
-end
-
-local function begin_epoch(c, nonce)
-  c.ep = nonce .. '.' .. string.format('%.0f', c.us)
-  c.q = c.l + c.ttl
-  redis.call('HSET', clock, 'ep', c.ep, 'q', c.q, 'e', c.l)
 end
 
 -- everybody is out: entries stay pending under names that are not live, and are adopted after the quarantine
