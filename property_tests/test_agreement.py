@@ -39,6 +39,20 @@ def test_every_place_gives_the_same_trace(servers: list[Server], program: list[O
     HAPPENED["programs"] += 1
 
 
+ONCE: dict[str, list[Operation]] = {
+    "a mark of hunger stays when its lane is limited no more": [
+        *(("submit", 62), ("step", 0), ("control", 9086)),
+        *(("work", 0), ("control", 857), ("work", 0)),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_programs_that_once_disagreed(servers: list[Server], name: str) -> None:
+    """Found by the random ones, and kept."""
+    Program(Model(), [Memory(), *(Real(server) for server in servers)], Counter()).run(ONCE[name])
+
+
 def test_what_the_programs_did(servers: list[Server]) -> None:
     """Reports what happened in them. No floor on what is rare; but programs in which no job ran would say nothing."""
     versions = ", ".join(".".join(map(str, server.version)) for server in servers)

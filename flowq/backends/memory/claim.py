@@ -152,7 +152,8 @@ def _read(turn: Turn, lane: Lane, limit: int | None) -> None:
     most = take = space if limit is None else min(space, limit - lane.used)
     others = sum(not member.expired for member in state.members.values()) > 1
     if others and most > 0:
-        lane.hungry.pop(name, None)
+        if limit is not None:
+            lane.hungry.pop(name, None)
         take = min(most, _share(turn, lane, limit))
         turn.withheld |= take == 0
     count = max(0, min(take, len(lane.unread)))
