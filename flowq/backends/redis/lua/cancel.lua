@@ -24,10 +24,7 @@ local c = tick()
 if c.ttl > 0 then save(c) end
 if state == 'delayed' then
   local envelope = string.match(redis.call('HGET', P .. 'delayed:d', id) or '', '^[^|]*|(.*)$') or ''
-  local _, key = job_of(lane, '', envelope)
-  redis.call('ZREM', P .. 'delayed', id)
-  redis.call('HDEL', P .. 'delayed:d', id)
-  finish(id, record, ttl, key, true)
+  drop_delayed(id, lane, envelope, record, ttl)
 elseif state == 'ready' then
   local _, key, moved = job_of(lane, entry, envelope_of(lane, entry) or '')
   remove(lane, {entry})

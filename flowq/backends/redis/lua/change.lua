@@ -8,10 +8,6 @@ local function change_of(text)
   return tonumber(from), tonumber(to)
 end
 
-local function live_members(c)
-  return redis.call('ZRANGEBYSCORE', P .. 'members', '(' .. c.l, '(inf')
-end
-
 -- a member whose hash says otherwise; nil: all say so
 local function dissenter(members, field, value)
   for _, m in ipairs(members) do

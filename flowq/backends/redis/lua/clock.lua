@@ -31,3 +31,8 @@ local function begin_epoch(c, nonce)
   c.q = c.l + c.ttl
   redis.call('HSET', clock, 'ep', c.ep, 'q', c.q, 'e', c.l)
 end
+
+-- whose lease runs; not the sentinel
+local function live_members(c)
+  return redis.call('ZRANGEBYSCORE', P .. 'members', '(' .. c.l, '(inf')
+end

@@ -77,13 +77,26 @@ local function take_off(s, ids)
   if #rest > 0 then redis.call('XDEL', s, unpack(rest)) end
 end
 
+-- what is kept by the ids of entries that go
+local function forget(lane, ids)
+  if redis.call('EXISTS', P .. 'crashes:' .. lane) == 1 then redis.call('HDEL', P .. 'crashes:' .. lane, unpack(ids)) end
+  if redis.call('EXISTS', P .. 'cancels') == 1 then
+    for _, e in ipairs(ids) do redis.call('HDEL', P .. 'cancels', lane .. '|' .. e) end
+  end
+end
+
 -- delivered entries themselves, and what is kept by their ids
 local function remove(lane, ids)
   local s = P .. 's:' .. lane
   redis.call('XACK', s, 'flowq', unpack(ids))
   take_off(s, ids)
-  if redis.call('EXISTS', P .. 'crashes:' .. lane) == 1 then redis.call('HDEL', P .. 'crashes:' .. lane, unpack(ids)) end
-  if redis.call('EXISTS', P .. 'cancels') == 1 then
-    for _, e in ipairs(ids) do redis.call('HDEL', P .. 'cancels', lane .. '|' .. e) end
-  end
+  forget(lane, ids)
+end
+
+-- a delayed job that somebody wants gone
+local function drop_delayed(id, lane, envelope, record, ttl)
+  local _, key = job_of(lane, '', envelope)
+  redis.call('ZREM', P .. 'delayed', id)
+  redis.call('HDEL', P .. 'delayed:d', id)
+  finish(id, record, ttl, key, true)
 end

@@ -23,10 +23,8 @@ local s, dropped = P .. 's:' .. lane, 0
 for i = rest, #ARGV do
   local id = ARGV[i]
   local of, envelope = string.match(redis.call('HGET', P .. 'delayed:d', id) or '', '^([^|]*)|(.*)$')
-  if of == lane and redis.call('ZREM', P .. 'delayed', id) == 1 then
-    redis.call('HDEL', P .. 'delayed:d', id)
-    local _, key = job_of(lane, '', envelope)
-    finish(id, record, ttl, key, true)
+  if of == lane then
+    drop_delayed(id, lane, envelope, record, ttl)
     dropped = dropped + 1
   end
 end
@@ -57,8 +55,7 @@ if until_ ~= '' then
   if #ids > 0 then
     redis.call('XACK', s, 'flowq', unpack(ids))
     redis.call('XDEL', s, unpack(ids))
-    redis.call('HDEL', P .. 'crashes:' .. lane, unpack(ids))
-    for _, entry in ipairs(ids) do redis.call('HDEL', P .. 'cancels', lane .. '|' .. entry) end
+    forget(lane, ids)
     if pending(lane) == 0 then forgive(lane) end
     dropped = dropped + #ids
   end

@@ -13,8 +13,8 @@ local most = tonumber(ARGV[2])  -- int: lanes that are looked at
 local c = tick()
 
 local first
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'members', '(' .. string.format('%.0f', c.l), '+inf')) do
-  if name ~= '' and (not first or name < first) then first = name end
+for _, name in ipairs(live_members(c)) do
+  if not first or name < first then first = name end
 end
 local speaks = first == m
 
