@@ -17,9 +17,9 @@ from flowq._runtime.member import Member
 from flowq._runtime.reconcile import is_passing
 from flowq.backends.protocol import Backend
 
-PAUSE = 0.005
-"""Seconds before a call that met a value in somebody else's lane is made again: each brings that lane's due jobs on by one."""
-PATIENCE = 10_000
+PAUSE = 0.05
+"""Seconds before a call that met a value which is in no lane of this worker's is made again: it may have gone since."""
+PATIENCE = 20
 """Calls in a row that may fail so; then the value lies elsewhere, and this worker cannot help it."""
 
 
@@ -34,7 +34,7 @@ class Aside:
         self._vain = 0
 
     def answered(self) -> None:
-        """A turn of the exchange went well."""
+        """A settle or a claim went well."""
         self._vain = 0
 
     async def heed(self, error: ServerError) -> bool:
@@ -51,7 +51,7 @@ class Aside:
         if not mine:
             self._vain += 1
             await anyio.sleep(PAUSE)
-            return bool(foreign) and self._vain < PATIENCE
+            return self._vain < PATIENCE
         if len(mine) == len(member.served):
             return False
         member.aside |= mine

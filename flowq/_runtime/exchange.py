@@ -122,6 +122,7 @@ class Exchange:
             if want is not None:
                 self._intake.due = True
             raise
+        self._aside.answered()
         self.turns += 1
         self.answered_at = floor.loop.now()
         if member.standing.member == standing.member:
@@ -228,7 +229,6 @@ class Exchange:
 
     def _note_answer(self) -> None:
         self._failures = 0
-        self._aside.answered()
         if self._lost_since is not None and not self._reconciler.is_needed:
             seconds = self._floor.loop.now() - self._lost_since
             self._lost_since = None

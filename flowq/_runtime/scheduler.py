@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import anyio
 
-from flowq._errors import ForeignValue, ServerError
+from flowq._errors import ServerError
 from flowq._runtime.events import WORKER
 from flowq._runtime.floor import Floor
 from flowq._runtime.intake import Intake
@@ -72,8 +72,7 @@ class Scheduler:
         try:
             left = await self._backend.timers.promote()
         except ServerError as exc:
-            # a foreign value in the lane of a due job: the next claim meets it, too, and knows what to do
-            if not is_passing(exc) and not isinstance(exc, ForeignValue):
+            if not is_passing(exc):
                 raise
             WORKER.log(logging.DEBUG, "delayed jobs wait: %s", exc)
             left = AFTER_FAILURE

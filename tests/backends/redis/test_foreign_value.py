@@ -130,16 +130,62 @@ async def test_it_is_served_again_when_the_value_has_gone(
     assert [record.facts for record in scene.shop.said("lane.back")] == [{"lane": "bad"}]
 
 
-async def test_a_due_job_of_a_spoilt_lane_ends_no_worker(scene: Scene) -> None:
-    """Whoever calls makes due jobs ready, whichever lane they belong to."""
+async def test_a_due_job_of_a_spoilt_lane_waits(scene: Scene) -> None:
+    """Whoever calls makes due jobs ready, whichever lane they belong to: the call goes well, and the job is kept. It is looked at
+    again after a minute (here the waiting clock is moved on instead), and runs."""
     app, other = scene.app("bad", "many"), scene.app("many")
+    delayed = scene.shop.key("delayed")
     async with app:
-        await app.tasks["bad"].options(delay=0.2).enqueue(1)
+        job = await app.tasks["bad"].options(delay=0.2).enqueue(1)
+        (due,) = scene.client.zrange(delayed, 0, -1, withscores=True)
         scene.spoil()
         worker = await scene.shop.start(other)
-        await anyio.sleep(0.5)
+        await until(lambda: scene.client.zscore(delayed, job.id) != due[1], "it was looked at")
+        assert scene.client.zscore(delayed, job.id) >= due[1] + 60_000
         assert await results(app, "many", range(5)) == list(range(5))
-        assert worker.stats().is_member
+        assert worker.stats().leases_lost == 0
+        scene.mend()
+        scene.client.zadd(delayed, {job.id: due[1]})
+        await scene.shop.start(app)
+        assert await job.result(timeout=20) == 1
+
+
+async def test_a_batch_with_a_spoilt_lane_is_refused_as_a_whole(scene: Scene) -> None:
+    """Nothing of it is stored, not for the other lanes nor among the delayed jobs, so that it can be sent again."""
+    app = scene.app("bad", "many")
+    scene.spoil()
+    before = set(scene.client.keys("*"))
+    async with app:
+        for batch in (
+            [app.tasks["many"].bind(1), app.tasks["bad"].bind(1)],
+            [app.tasks["many"].options(delay=60).bind(1), app.tasks["bad"].options(delay=60).bind(1)],
+        ):
+            with pytest.raises(flowq.ForeignValue, match="flowq doctor"):
+                await app.enqueue_many(batch)
+    stored = set(scene.client.keys("*")) - before
+    assert not [key for key in stored if key != scene.shop.key("layout")]
+
+
+async def test_a_claim_that_meets_it_forgets_nothing(scene: Scene) -> None:
+    """The value is not taken for a server that forgot: there is no new epoch, no quarantine."""
+    app = scene.app("bad", "few", "many")
+    worker = await scene.shop.start(app)
+    epoch = scene.client.hget(scene.shop.key("clock"), "ep")
+    async with app:
+        scene.spoil()
+        (pool,) = scene.client.smembers(scene.shop.key("pools"))
+        scene.client.sadd(scene.shop.key(f"ready:{pool}"), "bad")
+        assert await results(app, "many", range(5)) == list(range(5))
+        await until(lambda: worker.stats().leases_lost == 1, "it is set aside")
+        assert await results(app, "few", range(5)) == list(range(5))
+    assert scene.client.hget(scene.shop.key("clock"), "ep") == epoch
+
+
+async def test_a_value_in_no_lane_ends_a_worker(scene: Scene) -> None:
+    """After a second of trying: it cannot be worked around, and may have gone by itself."""
+    scene.client.set(scene.shop.key("delayed"), "foo")
+    with pytest.raises(flowq.ForeignValue, match="`flowq doctor` names it"):
+        await flowq.run(scene.app("many"))
 
 
 async def test_a_worker_that_serves_nothing_else_ends(scene: Scene) -> None:

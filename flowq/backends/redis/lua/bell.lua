@@ -34,6 +34,11 @@ local function serving(lane)
   return n
 end
 
+-- something of somebody else's lies where this lane's jobs should
+local function is_foreign(lane)
+  return type(redis.pcall('XLEN', P .. 's:' .. lane)) == 'table'
+end
+
 -- entries in flight: the tokens in use; nil: the group is not there
 local function pending(lane)
   local g = redis.pcall('XINFO', 'GROUPS', P .. 's:' .. lane)

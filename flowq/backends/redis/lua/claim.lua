@@ -55,6 +55,7 @@ local limits, fresh, adopted, short, withheld = {}, {}, {}, {}, false
 
 -- the group is gone although this app made it: the server forgot (W10)
 local function group_lost(lane)
+  redis.call('XLEN', P .. 's:' .. lane) -- a foreign value in its place is no lost group: it is an error, before anything is forgotten
   begin_epoch(c, m)
   redis.call('XGROUP', 'CREATE', P .. 's:' .. lane, 'flowq', '0', 'MKSTREAM')
   mark(lane)

@@ -12,18 +12,23 @@ local function next_due(c)
   return math.max(0, tonumber(head[2]) - c.w)
 end
 
--- at most 100 a call, so that a hundred thousand due at once never block the server
+-- at most 100 a call, so that a hundred thousand due at once never block the server; a job of a lane with a foreign value in its
+-- place is looked at again after a minute
 local function promote_due(c)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', c.w, 'LIMIT', 0, 100)) do
     local row = redis.call('HGET', P .. 'delayed:d', id)
-    redis.call('ZREM', P .. 'delayed', id)
-    redis.call('HDEL', P .. 'delayed:d', id)
-    if row then
-      local lane, envelope = string.match(row, '^([^|]*)|(.*)$')
-      local entry = redis.call('XADD', P .. 's:' .. lane, '*', 'd', envelope)
-      redis.call('HSET', P .. 'moved', id, entry)
-      mark(lane)
-      if has_room(lane) then ring(lane) end
+    local lane, envelope = string.match(row or '', '^([^|]*)|(.*)$')
+    if lane and is_foreign(lane) then
+      redis.call('ZADD', P .. 'delayed', c.w + 60000, id)
+    else
+      redis.call('ZREM', P .. 'delayed', id)
+      redis.call('HDEL', P .. 'delayed:d', id)
+      if lane then
+        local entry = redis.call('XADD', P .. 's:' .. lane, '*', 'd', envelope)
+        redis.call('HSET', P .. 'moved', id, entry)
+        mark(lane)
+        if has_room(lane) then ring(lane) end
+      end
     end
   end
 end

@@ -15,6 +15,12 @@ local rest = 3         -- ARGV[3..]: groups: lane, 0, count, envelope … | lane
 local marker = P .. 'once:' .. batch
 local seen = redis.call('GET', marker)
 if seen then return cjson.decode(seen) end
+-- before anything is written: an error later on would leave a part of the batch without its marker, and a resend would double it
+local at = rest
+while at <= #ARGV do
+  if is_foreign(ARGV[at]) then return redis.error_reply('WRONGTYPE a foreign value lies in ' .. P .. 's:' .. ARGV[at]) end
+  at = at + 3 + tonumber(ARGV[at + 2]) * (ARGV[at + 1] == '0' and 1 or 4)
+end
 local c = tick()
 save(c)
 
