@@ -132,7 +132,8 @@ async def test_it_is_served_again_when_the_value_has_gone(
 
 async def test_a_due_job_of_a_spoilt_lane_waits(scene: Scene) -> None:
     """Whoever calls makes due jobs ready, whichever lane they belong to: the call goes well, and the job is kept. It is looked at
-    again after a minute (here the waiting clock is moved on instead), and runs."""
+    again after a minute (here the waiting clock is moved on instead), and runs.
+    """
     app, other = scene.app("bad", "many"), scene.app("many")
     delayed = scene.shop.key("delayed")
     async with app:
