@@ -12,4 +12,5 @@ seconds and in [0, 1); so every rule here can be tried without a loop, a server 
     verdict    what an ending means                       prefetch   how much to ask for
     outcome    the ending as one value for the stream     limit      how many local tokens
     batch      what fits into one settle                  deadlines  which body is out of time
+    reach      how much may wait for the event loop
 """

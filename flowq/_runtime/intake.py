@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 from flowq._core.prefetch import Load, is_worth_a_claim, look_ahead, share_ahead
+from flowq._core.reach import Reach
 from flowq._model import Claimed, Want
 from flowq._runtime.floor import Floor
 from flowq._runtime.nudge import Nudge
@@ -53,6 +54,7 @@ class Intake:
         """When the last claim was."""
         self._looked_at = -math.inf
         """When a claim with room was sent last: it sees whatever there is."""
+        self._reach = Reach()
         self._averages: dict[str, float] = {}
         """Seconds of one body, of the unlimited lanes whose pace is usable."""
         self._sampled_at = floor.loop.now()
@@ -94,6 +96,7 @@ class Intake:
         # now, not when the answer comes: a ring that is heard in between asks for a claim of its own
         self.due = False
         self.ring_to_pass = False
+        room = self._reach.part_of(room, len(floor.ready))
         self._asked = room
         if room:
             self._looked_at = now
@@ -167,15 +170,18 @@ class Intake:
     # --- pace ---------------------------------------------------------------------------------------------------------------
 
     def _sample(self, now: float) -> None:
-        """Feed the lanes' paces, and remember whose averages can be used."""
+        """Feed the lanes' paces and the reach, and remember whose averages can be used."""
+        ended, seconds = 0, now - self._sampled_at
         self._sampled_at = now
         self._averages.clear()
         for lane in self._floor.lanes.values():
             if lane.ended:
+                ended += lane.ended
                 lane.pace.add(lane.ended, lane.spent, now)
                 lane.ended, lane.spent = 0, 0.0
             if lane.limiter is None and not lane.sync and lane.pace.is_usable(now):
                 self._averages[lane.name] = lane.pace.seconds
+        self._reach.add(ended, seconds, self.load)
 
     def _ahead(self, now: float) -> dict[str, int]:
         averages = self._averages

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import anyio
 import pytest
+import trio
+from anyio.lowlevel import current_token
 
 from flowq._model import JobStatus, Want
 from flowq._runtime.reader import SAFETY_POLL
 from flowq._runtime.worker import Worker
 from flowq.testing.faults import Call, Delay, Fault
+from tests.backends.virtual_loop import VirtualLoop
 from tests.runtime.conftest import Stage, eventually, virtually
 
 pytestmark = virtually
@@ -80,6 +84,51 @@ async def test_short_jobs_are_taken_ahead_and_long_ones_are_given_back(stage: St
         assert 0 < handed_back <= 400
         await anyio.sleep(4)
         assert worker.stats().handed_back == handed_back
+
+
+def compute(seconds: float) -> None:
+    """Take the event loop for so long, in virtual time."""
+    native: Any = current_token().native_token
+    if isinstance(native, VirtualLoop):
+        native._leaping.now += seconds
+    else:
+        trio.lowlevel.current_clock().jump(seconds)  # type: ignore[attr-defined]  # it is a MockClock
+
+
+@pytest.mark.parametrize("limit", [None, 30])
+async def test_jobs_that_compute_are_not_hoarded(stage: Stage, limit: int | None) -> None:
+    """They run one after the other, however many consumers are free: what waits behind them could run elsewhere."""
+    app = stage.app()
+    held: list[int] = []
+
+    @app.task(limit=limit, results=False)
+    async def job() -> None:
+        held.append(worker.stats().waiting)
+        compute(0.020)
+
+    async with app:
+        worker = await stage.start(app, concurrency=32)
+        await app.enqueue_many([job.bind() for _ in range(100)])
+        await eventually(lambda: len(held) == 100, 60)
+    assert max(held[10:]) <= 4
+
+
+async def test_waiting_jobs_fill_all_consumers(stage: Stage) -> None:
+    """After a job that computed the worker still takes as many that wait as it has consumers, and at once."""
+    app = stage.app()
+    started: list[float] = []
+
+    @app.task(results=False)
+    async def job(seconds: float) -> None:
+        compute(seconds)
+        started.append(anyio.current_time())
+        await anyio.sleep(10)
+
+    async with app:
+        worker = await stage.start(app, concurrency=100)
+        await app.enqueue_many([*(job.bind(0.05) for _ in range(5)), *(job.bind(0.0) for _ in range(95))])
+        await eventually(lambda: worker.stats().running == 100, 9)
+        assert started[-1] - started[4] < 0.05
 
 
 async def test_a_limited_lane_is_never_taken_ahead(stage: Stage) -> None:
