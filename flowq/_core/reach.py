@@ -33,11 +33,12 @@ class Reach:
             seconds: how long it was.
             load: as it is now.
         """
+        most = max(MOST_AHEAD, load.consumers)
         started = ended + load.running - self._running
         if not load.waiting:
-            self.jobs = min(2 * self.jobs, MOST_AHEAD)
+            self.jobs = min(2 * self.jobs, most)
         elif self._something_waited and load.running < load.consumers:
-            self.jobs = max(1, min(int(HORIZON * started / seconds), MOST_AHEAD))
+            self.jobs = max(1, min(int(HORIZON * started / seconds), most))
         self._running = load.running
         self._something_waited = load.waiting > 0 and load.running < load.consumers
 

@@ -61,3 +61,13 @@ def test_it_recovers_from_a_stall() -> None:
         reach.add(0, 0.002, Load(32, 1, 0))
 
     assert reach.jobs == 32
+
+
+def test_a_thousand_free_consumers_are_no_reason_to_ask_for_less() -> None:
+    """Where bodies start as fast as they are granted, all consumers can be filled by one claim."""
+    reach = Reach()
+
+    for _ in range(10):
+        reach.add(0, 0.002, Load(1000, 0, 0))
+
+    assert reach.part_of(1000, 0) == 1000
