@@ -71,7 +71,10 @@ WORK = (
     ),
     mutant(
         *("promote without ZREM", "LEASE §2.12", "delayed.lua"),
-        ("      redis.call('ZREM', P .. 'delayed', id)\n      redis.call('HDEL', P .. 'delayed:d', id)\n", ""),
+        (
+            "      redis.call('ZREM', P .. 'delayed', id)\n      redis.call('HDEL', P .. 'delayed:d', id)\n",
+            "",
+        ),
     ),
     mutant("a promoted job is not marked ready", "ARCH 2", "delayed.lua", ("        mark(lane)\n", "")),
     mutant(
