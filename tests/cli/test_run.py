@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,7 +104,13 @@ def run_app(stage: Stage, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     (tmp_path / "shop.py").write_text(APP)
     started: list[Running] = []
 
-    def start(*options: str, target: str = "shop:app", url: str | None = None, **env: str) -> Running:
+    def start(
+        *options: str,
+        target: str = "shop:app",
+        url: str | None = None,
+        terminal: int | None = None,
+        **env: str,
+    ) -> Running:
         witness = tmp_path / "witness"
         if not stage.client.hexists(stage.keys.clock, "ttl"):
             # somebody who knows that the server was empty begins: else limited types rest for a lease
@@ -119,9 +127,12 @@ def run_app(stage: Stage, tmp_path: Path) -> Iterator[Callable[..., Running]]:
                 "WITNESS": str(witness),
                 **env,
             },
+            stdin=terminal,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=terminal is not None,
+            preexec_fn=None if terminal is None else _take_terminal,  # noqa: PLW1509 -- no thread of the test runs Python then
         )
         started.append(Running(process, witness))
         return started[-1]
@@ -132,6 +143,11 @@ def run_app(stage: Stage, tmp_path: Path) -> Iterator[Callable[..., Running]]:
             one.process.kill()
         if not one.err:
             one.process.communicate()
+
+
+def _take_terminal() -> None:
+    """Make standard input the terminal whose Ctrl-C this new session hears."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def started(stage: Stage, workers: int = 1) -> None:
@@ -326,6 +342,31 @@ def test_second_signal_skips_the_grace(stage: Stage, run_app: Callable[..., Runn
     one.process.send_signal(signal.SIGINT)
 
     assert one.end() == 3, one.err
+
+
+@pytest.mark.parametrize(("presses", "code", "ended"), [(1, 0, 2), (2, 3, 0)])
+def test_ctrl_c_in_a_terminal(
+    stage: Stage, run_app: Callable[..., Running], presses: int, code: int, ended: int
+) -> None:
+    """A terminal signals the whole foreground group: once drains all the same, twice cuts off; workers hear of it by their supervisor
+    alone, so one Ctrl-C is never two to them.
+    """
+    keyboard, terminal = os.openpty()
+    seconds = 1.0 if ended else 30.0
+    for _ in range(2):
+        stage.submit("resize", seconds)
+    one = run_app("--processes", "2", "--grace", "60", terminal=terminal)
+    eventually(lambda: len(one.told("start")) == 2, 30)
+
+    for n in range(presses):
+        os.write(keyboard, b"\x03")
+        if n + 1 < presses:
+            time.sleep(0.5)
+
+    assert one.end() == code, one.err
+    assert len(one.told("end")) == ended
+    os.close(keyboard)
+    os.close(terminal)
 
 
 def test_a_body_that_ignores_its_cancellation_is_killed(
