@@ -31,14 +31,13 @@ from flowq.cli.exits import FATAL, Exit, worst
 from flowq.cli.probes import Probes, Report
 from flowq.cli.reload import Watch
 from flowq.cli.restarts import Deaths
+from flowq.cli.said import report, tell_end
 from flowq.cli.settings import RunSettings
 
 logger = logging.getLogger("flowq.supervisor")
 
 TICK: Final = 0.1
 """Seconds between two looks at the published deadlines: a kill is at most this late, and what the machine adds."""
-IDLE_POLL: Final = 15.0
-"""Seconds without a claim or a question for work after which a worker process does not count as ready."""
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -211,7 +210,7 @@ class Supervisor:
         lived = child.was_reaped(code)
         if (self._stopping or child.is_replaced) and code == -signal.SIGTERM:
             code = Exit.OK  # told to stop before it had begun
-        self._tell(child, code, inside)
+        tell_end(child, code, bodies=inside, is_wanted=self._stopping or child.is_replaced)
         if self._stopping or (self._settings.burst and code in {Exit.OK, Exit.CUT_OFF, Exit.BURST_DEAD}):
             child.code = Exit.FAILED if code < 0 else code
             return
@@ -232,33 +231,6 @@ class Supervisor:
             self._give_up(Exit.CRASH_LOOP)
         else:
             child.restart_at = time.monotonic() + child.restarts.wait(lived)
-
-    def _tell(self, child: Child, code: int, inside: int) -> None:
-        facts: dict[str, Any] = {"index": child.index, "child": child.pid, "bodies": inside}
-        if code < 0:
-            name = signal.Signals(-code).name
-            why = child.killed_for or (
-                "by somebody else: the kernel's OOM killer?" if code == -signal.SIGKILL else ""
-            )
-            facts |= {"signal": name, "why": why, "oom": code == -signal.SIGKILL and not child.killed_for}
-            logger.error(
-                "worker process %d (%d) was killed by %s with %d bodies in it%s",
-                child.index,
-                child.pid,
-                name,
-                inside,
-                f": {why}" if why else "",
-                extra={"event": "child.killed", "facts": facts},
-            )
-        elif code != Exit.OK and not ((self._stopping or child.is_replaced) and code == Exit.CUT_OFF):
-            logger.log(
-                logging.WARNING if code in {Exit.BURST_DEAD, Exit.CUT_OFF} else logging.ERROR,
-                "worker process %d (%d) ended with exit code %d",
-                child.index,
-                child.pid,
-                code,
-                extra={"event": "child.ended", "facts": facts | {"code": code}},
-            )
 
     def _give_up(self, code: int) -> None:
         if self._final is None:
@@ -282,32 +254,12 @@ class Supervisor:
 
     def report(self) -> Report:
         """What the probes answer now."""
-        now = board.clock()
-        rows: list[dict[str, Any]] = []
-        live = True
-        ready = False
-        for child in self._children:
-            pulse = child.pulse.read()
-            runs = child.process is not None and child.process.pid in self._by_pid
-            stalled = runs and pulse.at > 0 and now - pulse.at > self._settings.max_loop_stall
-            consuming = runs and pulse.consuming and not pulse.draining and now - pulse.polled_at < IDLE_POLL
-            live = live and not stalled
-            ready = ready or consuming
-            rows.append(
-                {
-                    "index": child.index,
-                    "pid": child.pid if runs else None,
-                    "pulse_age": round(now - pulse.at, 3) if pulse.at else None,
-                    "polled_age": round(now - pulse.polled_at, 3) if pulse.polled_at else None,
-                    "running": pulse.running,
-                    "consuming": consuming,
-                }
-            )
-        return Report(
-            live,
-            ready and not self._stopping,
-            {"pid": os.getpid(), "draining": self._stopping, "workers": rows},
-            self._metrics if self._has_metrics else None,
+        return report(
+            self._children,
+            self._by_pid,
+            is_stopping=self._stopping,
+            max_loop_stall=self._settings.max_loop_stall,
+            metrics=self._metrics if self._has_metrics else None,
         )
 
     def _metrics(self) -> bytes:
