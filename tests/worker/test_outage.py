@@ -4,8 +4,8 @@ everything resumes by itself.
 
 from __future__ import annotations
 
-import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -48,13 +48,10 @@ class Away:
 
 
 @pytest.fixture
-def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Away]:
-    folder = Path("/tmp") / tmp_path_factory.mktemp("away").name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+def away() -> Iterator[Away]:
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder)
-        yield Away(stack, folder)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fq-", dir="/tmp"))
+        yield Away(stack, Path(folder))
 
 
 @pytest.fixture
