@@ -102,7 +102,7 @@ class Exchange:
             self.after_turn()
             if self._finishing and not floor.turn.is_set:
                 return False
-            await floor.turn.wait()
+            await floor.turn.wait(intake.rest(now))
             return True
         await self._converse(sent, want)
         intake.update(not member.over)
@@ -191,7 +191,8 @@ class Exchange:
             return
         member.seen_fence(max(delivery.fence for delivery in claimed.grants))
         self._note_adopted(claimed)
-        floor.grant(claimed.grants, claimed.limits, now)
+        if floor.grant(claimed.grants, claimed.limits, now):
+            self._intake.hold_off(now)
         if not self._intake.is_open:
             floor.release_ready()
 

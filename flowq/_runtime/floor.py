@@ -75,8 +75,12 @@ class Floor:
 
     # --- work comes in ------------------------------------------------------------------------------------------------------
 
-    def grant(self, grants: Iterable[Delivery], limits: Mapping[str, int], now: float) -> None:
-        """Take deliveries in hand: known first, then into the queue; wake one consumer, which wakes the next."""
+    def grant(self, grants: Iterable[Delivery], limits: Mapping[str, int], now: float) -> int:
+        """Take deliveries in hand: known first, then into the queue; wake one consumer, which wakes the next.
+
+        Returns how many were handed back because they are above a limit. Whoever asks at once may get them again.
+        """
+        refused = 0
         known, lanes, ready = self.known, self.lanes, self.ready
         limited: set[Lane] = set()
         for name, limit in limits.items():
@@ -90,6 +94,7 @@ class Floor:
                     lane.hear_limit(None)
                 elif lane.limit is not None and is_excess(lane.outstanding, lane.limit):
                     self._refuse(delivery, lane)
+                    refused += 1
                     continue
                 limited.add(lane)
             lane.outstanding += 1
@@ -99,6 +104,7 @@ class Floor:
         if len(ready) > self.concurrency - self.running:
             self.look_at(now + STALE)
         self.wake_consumer()
+        return refused
 
     def _refuse(self, delivery: Delivery, lane: Lane) -> None:
         self.events.say(

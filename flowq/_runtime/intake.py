@@ -18,6 +18,9 @@ from flowq._runtime.options import RunOptions
 
 AFTER_EXPIRY = 0.020
 """Seconds after another member's lease has ended at which its jobs are asked for."""
+AFTER_EXCESS = 1.0
+"""Seconds for which a worker asks for nothing after it was granted more than a limit allows: asked at once, the same server would
+grant the same job again, and grant and refusal would chase each other."""
 SAMPLE_EVERY = 0.002
 """Seconds between two measurements of the lanes' pace."""
 
@@ -50,6 +53,7 @@ class Intake:
         self.withheld = False
         """The last claim left work to others who wait for it."""
         self._asked = 0
+        self._held_off_until = -math.inf
         self._sent_at = -math.inf
         """When the last claim was."""
         self._looked_at = -math.inf
@@ -83,6 +87,8 @@ class Intake:
     def want(self, now: float) -> Want | None:
         """What to ask for in this turn; None: nothing."""
         floor = self._floor
+        if now < self._held_off_until:
+            return self._pass_ring(0)
         self._sent_at = now
         if now - self._sampled_at >= SAMPLE_EVERY:
             self._sample(now)
@@ -126,6 +132,15 @@ class Intake:
             self.quarantine_end = now + claimed.quarantine
         if min(self.next_due, self.next_expiry) < before or claimed.quarantine > 0:
             self.timers.set()
+
+    def hold_off(self, now: float) -> None:
+        """More was granted than a limit allows: ask for nothing for ``AFTER_EXCESS``, then anew."""
+        self._held_off_until = now + AFTER_EXCESS
+        self.due = True
+
+    def rest(self, now: float) -> float:
+        """How long the exchange may wait for something to say, in seconds: until ``hold_off`` ends, if it is in force."""
+        return self._held_off_until - now if now < self._held_off_until else math.inf
 
     def close(self) -> None:
         """Take no more. A ring that was heard and not yet acted upon is for somebody else now."""

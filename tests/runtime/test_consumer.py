@@ -348,7 +348,7 @@ async def test_a_grant_above_the_known_limit_is_handed_back(
             Delivery("limited", f"1-{i}", 1, "e", 10**9 + i, 0, b'{"v":1,"task":"limited"}') for i in range(3)
         ]
         with caplog.at_level(logging.ERROR):
-            floor.grant(grants, {"limited": 1}, floor.loop.now())
+            assert floor.grant(grants, {"limited": 1}, floor.loop.now()) == 2
         assert len(floor.ready) == 1
         assert [one.delivery for one in floor.ended] == grants[1:]
     assert [r for r in caplog.records if getattr(r, "event", "") == "limit.exceeded"]

@@ -10,7 +10,8 @@ import pytest
 import trio
 from anyio.lowlevel import current_token
 
-from flowq._model import JobStatus, Want
+from flowq._model import Exchanged, JobStatus, Want
+from flowq._runtime.intake import AFTER_EXCESS
 from flowq._runtime.reader import SAFETY_POLL
 from flowq._runtime.worker import Worker
 from flowq.testing.faults import Call, Delay, Fault
@@ -148,6 +149,52 @@ async def test_a_limited_lane_is_never_taken_ahead(stage: Stage) -> None:
         await eventually(lambda: worker.stats().succeeded == 500, 60)
     assert max(ahead) <= 5
     assert all(want.extra == {} for want in wants if want is not None)
+
+
+async def test_a_server_that_grants_too_much_is_asked_once_a_second(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is above the limit goes back, and the worker holds off: grant and refusal do not chase each other. Other tasks' jobs
+    still run, and it all ends when the server is right again.
+    """
+    app = stage.app()
+    is_wrong = True
+
+    @app.task(limit=4)
+    async def limited() -> None:
+        await anyio.sleep(12)
+
+    @app.task
+    async def other() -> None: ...
+
+    async with app:
+        worker = await stage.start(app, concurrency=8)
+        await anyio.sleep(0.5)
+        stream = worker._crew.backend.stream
+        original = type(stream).exchange
+
+        async def lowers(self: Any, *args: Any) -> Exchanged:
+            """What the worker hears of the limit is less than what was granted by."""
+            assert worker.stats().turns < 200, "the worker spins"
+            answer: Exchanged = await original(self, *args)
+            if is_wrong and answer.claimed is not None and "limited" in answer.claimed.limits:
+                answer.claimed.limits["limited"] = 1
+            return answer
+
+        monkeypatch.setattr(type(stream), "exchange", lowers)
+        jobs = await app.enqueue_many([limited.bind() for _ in range(4)])
+        await anyio.sleep(0.2)
+        begin = anyio.current_time()
+        await (await other.enqueue()).result(timeout=10)
+        assert anyio.current_time() - begin <= AFTER_EXCESS + 0.01
+        await anyio.sleep(10)
+        assert worker.stats().running == 1
+        assert 3 * 10 <= worker.stats().handed_back <= 3 * 12
+        assert [r for r in caplog.records if getattr(r, "event", "") == "limit.exceeded"]
+        is_wrong = False
+        for job in jobs:
+            await job.result(timeout=60)
+        assert worker.stats().turns < 60
 
 
 async def test_an_idle_worker_asks_once_a_second(stage: Stage) -> None:
