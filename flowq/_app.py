@@ -168,6 +168,7 @@ class App(Registry, Configured, Generic[S]):
 
     async def __aenter__(self) -> Self:
         self.load()
+        self.look_again()
         await self._gate.enter(self._begin)
         return self
 
@@ -206,6 +207,7 @@ class App(Registry, Configured, Generic[S]):
             NoServer, BadURL: see there.
         """
         self.load()
+        self.look_again()
         url, namespace = self.setting("url").value, self.setting("namespace").value
         place = self._places.open_blocking(url, namespace, self._gate.anywhere)
         return SyncProducer(self, place, timeout=float(self.setting("enqueue_timeout").value))

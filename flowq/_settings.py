@@ -199,6 +199,7 @@ class Configured:
             _check(SETTINGS[name], value)
         self._code = code
         self._arguments: dict[str, Any] = {}
+        self._max_payload: int | None = None
 
     def override(self, **settings: Any) -> None:
         """Say settings over the code's, as the command line does. None says nothing. In force from the next entry."""
@@ -207,6 +208,11 @@ class Configured:
                 raise ConfigurationError(f"unknown setting {name!r}")
             _check(SETTINGS[name], value)
         self._arguments.update({k: v for k, v in settings.items() if v is not None})
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Have what is kept looked up anew: the app is entered."""
+        self._max_payload = None
 
     def setting(self, name: str) -> Resolved:
         """A setting's value for this app now, and where it comes from: argument, code, environment or default."""
@@ -219,5 +225,7 @@ class Configured:
 
     @property
     def max_payload(self) -> int:
-        """Bytes of one encoded job, and of one result."""
-        return int(self.setting("max_payload").value)
+        """Bytes of one encoded job, and of one result. Every submit asks, so it is looked up once for each entry of the app."""
+        if self._max_payload is None:
+            self._max_payload = int(self.setting("max_payload").value)
+        return self._max_payload

@@ -69,6 +69,32 @@ def test_an_app_takes_what_is_said_last(monkeypatch: pytest.MonkeyPatch) -> None
     assert app.setting("grace").source == "default"
 
 
+async def test_the_limit_of_a_job_is_looked_up_when_the_app_is_entered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not at each submit: what the variable says later counts from the next entry, of a synchronous producer too."""
+    app = flowq.App("shop", "memory://")
+
+    @app.task
+    async def store(text: str) -> None: ...
+
+    monkeypatch.setenv("FLOWQ_MAX_PAYLOAD", "300")
+    store.bind("x" * 100)
+    monkeypatch.setenv("FLOWQ_MAX_PAYLOAD", "50")
+    store.bind("x" * 100)
+    async with app:
+        with pytest.raises(flowq.PayloadTooLarge, match="the limit is 50"):
+            store.bind("x" * 100)
+    monkeypatch.delenv("FLOWQ_MAX_PAYLOAD")
+    with pytest.raises(flowq.PayloadTooLarge, match="the limit is 50"):
+        store.bind("x" * 100)
+    with app.sync():
+        store.bind("x" * 100)
+    app.override(max_payload=60)
+    with pytest.raises(flowq.PayloadTooLarge, match="the limit is 60"):
+        store.bind("x" * 100)
+
+
 def test_code_follows_the_rules_of_the_variables() -> None:
     """A setting that makes no sense is refused where it is written."""
     with pytest.raises(flowq.ConfigurationError, match="lease_ttl=-1: more than 0"):
