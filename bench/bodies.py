@@ -17,7 +17,7 @@ import redis
 
 import flowq
 from bench.server import Usage, usage
-from flowq._runtime.clock import monotonic_clock
+from flowq._clock import monotonic_clock
 
 now = monotonic_clock()
 """The clock of ``WorkerStats.last_answer``."""

@@ -190,6 +190,10 @@ class App(Registry, Configured, Generic[S]):
     def _begin(self) -> Session:
         return Session(self.name, self.opener(), enqueue_timeout=float(self.setting("enqueue_timeout").value))
 
+    def now(self) -> float:
+        """The time of day for what is said relative to it, in unix seconds: see ``Gate.now``."""
+        return self._gate.now()
+
     def session(self) -> Session:
         """What is open in this event loop: its ``backend`` and ``producer``.
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import secrets
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 from trio.lowlevel import enable_ki_protection
 
+from flowq._clock import monotonic_clock
 from flowq._errors import FlowqError, NotEntered, OutcomeUnknown, SubmitUnknown, Unavailable
 from flowq._model import Receipt, Submission
 from flowq.backends.protocol import Backend
@@ -35,6 +35,9 @@ IN_FLIGHT = 4
 """Batches on the wire at once: enough to hide the round trip, few enough that asks still collect."""
 RESEND_WINDOW = 110.0
 """Seconds for which a batch may be sent again: the server remembers it for 120, and the request has to get there."""
+
+_now = monotonic_clock()
+"""The server's 120 seconds run on while this machine sleeps."""
 
 
 class _HasSubmission(Protocol):
@@ -75,7 +78,7 @@ class _Batch:
         for ask in asks:
             ask.batch, ask.offset = self, len(self.submissions)
             self.submissions.extend(ask.submissions)
-        self.since = time.monotonic()
+        self.since = _now()
         self.maybe_stored = False
         self.receipts: list[Receipt] | None = None
 
@@ -137,7 +140,7 @@ class Producer:
         batch = ask.batch
         assert batch is not None
         if batch.receipts is None:
-            if time.monotonic() - batch.since > RESEND_WINDOW:
+            if _now() - batch.since > RESEND_WINDOW:
                 raise Unavailable(
                     f"this batch was first sent more than {RESEND_WINDOW:.0f} s ago, so sending it again could store its jobs "
                     f"twice: look for its effects, or enqueue anew with key="

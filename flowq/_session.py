@@ -13,6 +13,7 @@ import asyncio
 import contextvars
 import logging
 import os
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -20,6 +21,7 @@ import anyio
 import trio
 from anyio.lowlevel import checkpoint, current_token
 
+from flowq._clock import wall_clock
 from flowq._errors import FlowqError, NotEntered, Unavailable
 from flowq._producer import Producer
 from flowq.backends.protocol import Backend, OpenBackend
@@ -40,6 +42,8 @@ class Session:
         self.pid = os.getpid()
         self.users = 0
         self.failure: Exception | None = None
+        self.wall = wall_clock()
+        """Unix seconds."""
         self._open_backend = open_backend
         self._enqueue_timeout = enqueue_timeout
         self._opened = anyio.Event()
@@ -135,6 +139,11 @@ class Gate:
     @property
     def open(self) -> bool:
         return self._session is not None and self._session.pid == os.getpid()
+
+    def now(self) -> float:
+        """Unix seconds: by the event loop's clock where that is a virtual one, so that producer and worker agree."""
+        session = self._session
+        return time.time() if session is None or session.pid != os.getpid() else session.wall()
 
     async def enter(self, begin: Callable[[], Session]) -> None:
         """Open, or join those who have opened it in this event loop. A checkpoint.

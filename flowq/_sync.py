@@ -18,6 +18,7 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.lowlevel import EventLoopToken, current_token
 
+from flowq._clock import monotonic_clock
 from flowq._errors import FlowqError, NotEntered, OutcomeUnknown, SubmitUnknown, Unavailable
 from flowq._job import JobFacts, Kind
 from flowq._model import CancelAnswer, JobStatus, Receipt, Record, Submission
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
+
+_now = monotonic_clock()
 
 
 def in_loop(token: EventLoopToken) -> bool:
@@ -170,7 +173,7 @@ class SyncProducer:
         """
         if not isinstance(error, _SyncUnknown):
             raise TypeError("this error is an asynchronous producer's: await err.resend()")
-        if time.monotonic() - error.batch.since > RESEND_WINDOW:
+        if _now() - error.batch.since > RESEND_WINDOW:
             raise Unavailable(
                 f"first sent more than {RESEND_WINDOW:.0f} s ago: sending it again could store its jobs twice"
             )
@@ -220,7 +223,7 @@ class _SyncBatch:
         self.batch_id = secrets.token_hex(12)
         self.submissions = [bound.submission for bound in bounds]
         self.kinds: list[Registration] = [bound.registration for bound in bounds]
-        self.since = time.monotonic()
+        self.since = _now()
         self.maybe_stored = False
         self.error: FlowqError | None = None
 

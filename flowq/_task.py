@@ -6,7 +6,6 @@ What this room does: turns a call into a checked, encoded submission. What it wi
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, cast
@@ -32,6 +31,7 @@ class TaskHome(Home, Protocol):
     def name(self) -> str: ...
     @property
     def max_payload(self) -> int: ...
+    def now(self) -> float: ...
 
     async def submit(self, bounds: list[Bound[R]]) -> list[Job[R]]: ...
 
@@ -200,7 +200,7 @@ class Task(Generic[P, R]):
         limit = self._home().max_payload
         expires = options.expires
         if options.expires_in:
-            expires = time.time_ns() // 1_000_000 + options.expires_in
+            expires = int(self._home().now() * 1000) + options.expires_in
         envelope = Envelope(
             v=FORMAT,
             task=registration.name,

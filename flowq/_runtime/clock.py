@@ -10,28 +10,18 @@ from __future__ import annotations
 import asyncio
 import math
 import operator
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, Literal, TypeVarTuple
 
 import anyio
 import attrs
 from anyio.lowlevel import current_token
 
+from flowq._clock import Now, is_mock, monotonic_clock, virtual_wall
+
 Args = TypeVarTuple("Args")
-Now = Callable[[], float]
-
-
-def monotonic_clock() -> Now:
-    """Seconds of a clock that nobody sets and that runs through a suspend, readable from every thread."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
-    if sys.platform == "darwin":
-        return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
-    return time.monotonic
 
 
 @attrs.frozen(eq=False)
@@ -49,25 +39,20 @@ class Loop:
     native: Any
 
     @classmethod
-    def current(cls, *, is_virtual: bool = False) -> Loop:
-        """The running one. ``is_virtual``: its clock is not the machine's; trio's MockClock is recognised without being told."""
+    def current(cls, *, virtual: bool = False) -> Loop:
+        """The running one. ``virtual``: its clock is not the machine's; trio's MockClock is recognised without being told."""
         native = current_token().native_token
         if isinstance(native, asyncio.AbstractEventLoop):
-            return cls._following("asyncio", native.time, native, is_virtual)
+            return cls._following("asyncio", native.time, native, virtual)
         import trio  # only here: asyncio's users need not load it
 
         clock = trio.lowlevel.current_clock()
-        testing = sys.modules.get("trio.testing")
-        is_mock = testing is not None and isinstance(clock, testing.MockClock)
-        return cls._following("trio", clock.current_time, native, is_virtual or is_mock)
+        return cls._following("trio", clock.current_time, native, virtual or is_mock(clock))
 
     @classmethod
-    def _following(
-        cls, kind: Literal["trio", "asyncio"], loop_time: Now, native: Any, is_virtual: bool
-    ) -> Loop:
-        if is_virtual:
-            start = time.time() - loop_time()
-            return cls(kind, loop_time, lambda: start + loop_time(), 0.0, True, native)
+    def _following(cls, kind: Literal["trio", "asyncio"], loop_time: Now, native: Any, virtual: bool) -> Loop:
+        if virtual:
+            return cls(kind, loop_time, virtual_wall(native, loop_time), 0.0, True, native)
         now = monotonic_clock()
         return cls(kind, now, time.time, loop_time() - now(), False, native)
 

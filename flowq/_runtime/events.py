@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from flowq._runtime.clock import Now
+from flowq._clock import Now
 
 WORKER = logging.getLogger("flowq.worker")
 LEASE = logging.getLogger("flowq.lease")

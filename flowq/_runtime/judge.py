@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import anyio
 
+from flowq._clock import Now
 from flowq._codec import BadResult, Call, CodecError, NewerFormat, Skew
 from flowq._core.outcome import NO_FAILURE, Failure, Job, dead, ended, to_outcome
 from flowq._core.retry import Attempts, leaves, skew_wait
@@ -24,7 +25,6 @@ from flowq._core.verdict import (
 )
 from flowq._errors import PayloadTooLarge
 from flowq._model import CancelReason, Delivery, Outcome, Succeeded
-from flowq._runtime.clock import Now
 from flowq._runtime.events import JOB, Events, printable
 from flowq._runtime.failure import tell
 from flowq._runtime.floor import Floor

@@ -134,7 +134,7 @@ async def serve(
     app: Servable, options: RunOptions, *, task_status: TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED
 ) -> None:
     """What ``run`` does with its arguments."""
-    loop = Loop.current(is_virtual=options.keeper == "task")
+    loop = Loop.current(virtual=options.keeper == "task")
     if loop.is_virtual:
         options = options.in_virtual_time()
     stopped = anyio.Event()

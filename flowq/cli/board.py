@@ -24,8 +24,8 @@ from typing import Final, Self
 
 import attrs
 
+from flowq._clock import monotonic_clock
 from flowq._errors import ConfigurationError
-from flowq._runtime.clock import monotonic_clock
 
 PULSE: Final = "FLOWQ_PULSE"
 """Environment variable that names a worker process its pulse file."""

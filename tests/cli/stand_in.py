@@ -17,8 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from flowq._clock import monotonic_clock
 from flowq._runtime import overrun
-from flowq._runtime.clock import monotonic_clock
 from flowq.cli.board import PULSE, Pulse, PulseFile
 from flowq.cli.lifeline import end_with_supervisor
 from flowq.cli.settings import receive

@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 import pytest
 
-from flowq._runtime.clock import monotonic_clock
+from flowq._clock import monotonic_clock
 from flowq.cli import health
 from flowq.cli.exits import Exit, worst
 from flowq.cli.restarts import LONGEST_WAIT, MOST_DEATHS, Deaths, Restarts

@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 import flowq
+from flowq._clock import monotonic_clock
 from flowq._model import Renewed
-from flowq._runtime.clock import monotonic_clock
 from flowq._runtime.overrun import SLOTS, VARIABLE, Publisher, create, read
 from flowq.backends.protocol import Standing
 from tests.runtime.conftest import Stage, eventually

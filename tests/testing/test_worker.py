@@ -426,6 +426,25 @@ async def test_under_a_virtual_clock_sleeping_is_enough(app: flowq.App[None]) ->
         assert w.worker.stats().leases_lost == 0
 
 
+@pytest.mark.parametrize("anyio_backend", VIRTUAL[:1])
+async def test_expires_follows_a_virtual_clock(app: flowq.App[None]) -> None:
+    """Said an hour later by that clock it still counts from then, for the producer as for the worker."""
+
+    @app.task
+    async def double(n: int) -> int:
+        return 2 * n
+
+    async with flowq.testing.worker(app) as w:
+        await trio.sleep(3600)
+        job = await double.options(expires=60).enqueue(4)
+        await w.run_until_idle()
+        assert await job.result(timeout=1) == 8
+        late = await double.options(expires=60, delay=120).enqueue(4)
+        await trio.sleep(121)
+        with pytest.raises(flowq.JobFailed, match="expired"):
+            await late.result(timeout=1)
+
+
 async def test_a_bodys_context_is_not_the_tests(app: flowq.App[None]) -> None:
     """As in production, where they are two processes: a variable that the test has set is not there."""
     tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
