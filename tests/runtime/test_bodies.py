@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -412,29 +411,33 @@ async def test_a_cancellation_that_nobody_asked_for_is_the_bodys_own_failure(sta
 async def test_threads_bound_how_many_sync_bodies_run(stage: Stage) -> None:
     """With ``threads=2`` of ``concurrency=8`` at most two sync bodies run, and async ones are not kept waiting."""
     app = stage.app()
-    running, most = 0, 0
-    lock = threading.Lock()
+    begun, running, most = 0, 0, 0
+    lock, released = threading.Lock(), threading.Event()
 
     @app.task
     def blocking() -> None:
-        nonlocal running, most
+        nonlocal begun, running, most
         with lock:
+            begun += 1
             running += 1
             most = max(most, running)
-        time.sleep(0.03)
+        released.wait(30)
         with lock:
             running -= 1
 
     @app.task
-    async def quick() -> float:
-        return anyio.current_time()
+    async def quick() -> int:
+        return begun
 
     await stage.start(app, concurrency=8, threads=2)
     async with app:
         jobs = await app.enqueue_many([blocking.bind() for _ in range(8)])
-        begin = anyio.current_time()
-        assert await (await quick.enqueue()).result(timeout=5) - begin < 0.1
+        try:
+            await eventually(lambda: running == 2)
+            assert await (await quick.enqueue()).result(timeout=5) == 2
+        finally:
+            released.set()
         for job in jobs:
             await job.result(timeout=5)
 
-    assert most == 2
+    assert (begun, most) == (8, 2)
