@@ -237,8 +237,8 @@ class Model:
     def submit(self, batch: int, jobs: tuple[Job, ...]) -> Reply:
         if batch not in self.f.batches:
             self.f.batches[batch] = tuple(self._store(job) for job in jobs)
-            for job in jobs:  # a key that is taken counts as well: it is how often somebody submitted
-                self.f.stats[job.lane]["submitted"] += 1
+            for job, (_, is_new) in zip(jobs, self.f.batches[batch], strict=True):
+                self.f.stats[job.lane]["submitted"] += is_new
         return self.f.batches[batch]
 
     def _store(self, job: Job) -> tuple[str, bool]:

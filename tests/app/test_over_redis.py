@@ -90,6 +90,22 @@ async def test_delay_key_and_cancel(app: flowq.App[None], worker: HandWorker) ->
         await other.result(timeout=5)
 
 
+async def test_what_was_submitted_is_counted_once(
+    app: flowq.App[None], app_name: str, worker: HandWorker, redis_server: RedisServer
+) -> None:
+    """A submit whose key was taken has stored nothing, and counts as nothing: ``submitted`` counts jobs, as their ends do."""
+    task = double(app)
+    keyed = [task.options(key="k").bind(n) for n in range(3)]
+    jobs = await app.enqueue_many([*keyed, task.bind(3), task.options(delay=60).bind(4)])
+    await task.options(key="k").enqueue(5)
+
+    assert [job.created for job in jobs] == [True, False, False, True, True]
+    with redis_server.client() as client:
+        assert int(client.hget(f"flowq:{{{app_name}}}:stats:double", "submitted") or 0) == 3
+    for job in jobs:
+        await job.cancel()
+
+
 async def test_an_app_without_a_server_says_unavailable(app_name: str, tmp_path: Path) -> None:
     """Entering does not wait; a submit waits for enqueue_timeout and then surely has not happened."""
     app = flowq.App(app_name, f"unix://{tmp_path}/nobody.sock", enqueue_timeout=0.05)

@@ -45,6 +45,7 @@ end
 local reply, i = {}, rest
 while i <= #ARGV do
   local lane, kind, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  local stored = n
   local s = P .. 's:' .. lane
   i = i + 3
   if kind == '0' then
@@ -59,6 +60,7 @@ while i <= #ARGV do
       local id, created = store(lane, tonumber(ARGV[i]), tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3])
       ids[#ids + 1] = id
       ids[#ids + 1] = created
+      if created == '0' then stored = stored - 1 end
       i = i + 4
     end
     reply[#reply + 1] = ids
@@ -66,7 +68,7 @@ while i <= #ARGV do
   redis.call('SADD', P .. 'types', lane)
   mark(lane)
   if #pools_of(lane) > 0 and has_room(lane) then ring(lane) end
-  count(lane, c.now, 'submitted', n)
+  if stored > 0 then count(lane, c.now, 'submitted', stored) end
 end
 redis.call('SET', marker, cjson.encode(reply), 'PX', keep)
 return reply
