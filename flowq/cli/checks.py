@@ -44,6 +44,7 @@ _OF_APP: Final[dict[str, Callable[[Snapshot], float | None]]] = {
     "draining": lambda s: sum(w.alive and w.draining for w in s.workers),
     "letters": lambda s: s.letters,
     "quarantine": lambda s: s.quarantine,
+    "epoch_age": lambda s: s.epoch_age,
     "memory_percent": lambda s: s.server.memory_percent,
 }
 

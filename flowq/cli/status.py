@@ -108,6 +108,8 @@ def _head(s: Snapshot) -> Text:
     ttl = "no worker has ever joined" if s.lease_ttl is None else f"lease {s.lease_ttl:g}s"
     if s.lease_ttl_change is not None:
         ttl = f"lease {s.lease_ttl_change.before:g}s -> {s.lease_ttl_change.to:g}s"
+    if s.epoch_age is not None:
+        ttl += f", no failover or restart for {show.seconds(s.epoch_age)}"
     text = Text(f"{name}", style="bold")
     text.append(
         f"   {server.kind} {server.version}, {memory}, persistence {server.persistence}, {server.eviction}   {ttl}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 
 import pytest
@@ -134,6 +135,28 @@ def test_quarantine_is_said(stage: Stage, flowq: Run) -> None:
 
     assert 0 < status_json(flowq)["quarantine"] <= 5
     assert "quarantine: the server forgot" in flowq("status").out
+
+
+def test_the_last_failover_is_dated(stage: Stage, flowq: Run) -> None:
+    """Since when no failover or restart has been noticed: nothing before the first worker, then since it joined, then since the epoch
+    that a forgetful server began.
+    """
+    stage.submit("resize")
+    assert status_json(flowq)["epoch_age"] is None
+    assert "failover" not in flowq("status").out
+    stage.join(resize=policy(limit=1))
+    assert 0 <= status_json(flowq)["epoch_age"] < 30
+    nonce, _, began = stage.client.hget(stage.keys.clock, "ep").decode().partition(".")
+    stage.client.hset(stage.keys.clock, "ep", f"{nonce}.{int(began) - 3 * 3_600_000_000}")
+    assert 10_800 <= status_json(flowq)["epoch_age"] < 10_830
+    assert "no failover or restart for 3h" in flowq("status").out
+    assert flowq("status", "--check", "epoch_age>3600").code == 0
+
+    stage.client.hset(stage.keys.clock, "run", "another")
+    stage._call(scripts.HELLO, [secrets.token_hex(8)])
+
+    assert 0 <= status_json(flowq)["epoch_age"] < 30
+    assert flowq("status", "--check", "epoch_age>3600").code == 1
 
 
 @pytest.mark.parametrize(

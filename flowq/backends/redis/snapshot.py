@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from flowq._model import ttl_change
-from flowq.backends.redis.facts import Facts, read_facts
+from flowq.backends.redis.facts import Facts, Now, read_facts
 from flowq.backends.redis.keys import Keys
 from flowq.backends.redis.lanes import read_lanes
 from flowq.backends.redis.reader import pairs, read_many
@@ -42,12 +42,19 @@ def take(client: redis.Redis, keys: Keys, name: str, namespace: str | None, wher
         lease_ttl=now.ttl / 1000 if now.ttl else None,
         lease_ttl_change=_change(now.fields, workers),
         quarantine=max(0, now.quarantine_end - now.lease) / 1000,
+        epoch_age=_epoch_age(now),
         letters=facts.letters,
         cancelling=facts.cancelling,
         types=tuple(lanes),
         workers=tuple(sorted(workers, key=lambda w: (w.host, w.pid))),
         server=facts.server,
     )
+
+
+def _epoch_age(now: Now) -> float | None:
+    # an epoch's name ends in the server's own time when it began, in µs; see clock.lua
+    began = now.fields.get("ep", "").rpartition(".")[2]
+    return max(0, now.time - int(began) // 1000) / 1000 if began.isdecimal() else None
 
 
 def _change(clock: Mapping[str, str], workers: list[WorkerView]) -> TtlView | None:

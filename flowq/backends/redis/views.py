@@ -173,6 +173,9 @@ class Snapshot:
     lease_ttl_change: TtlView | None
     quarantine: float
     """Seconds for which limited types start nothing because the server had forgotten; 0: none."""
+    epoch_age: float | None
+    """Seconds since the server was last seen to have forgotten who ran: a failover, a restart, lost keys, or the app's first worker.
+    None: no worker has ever joined."""
     letters: int
     """Dead letters of all types, exactly."""
     cancelling: int
