@@ -19,7 +19,7 @@ from flowq._model import (
     Survey,
 )
 from flowq.backends.memory.lease_ttl import admit, advance
-from flowq.backends.memory.rows import Lane, Member, Pool, entry_order
+from flowq.backends.memory.rows import Lane, Member, Pool
 from flowq.backends.memory.state import State
 from flowq.backends.protocol import MemberFacts, Standing
 
@@ -271,7 +271,7 @@ def _look_at(state: State, name: str) -> LaneSurvey:
     lane = state.lanes.get(name) or Lane(name)
     pools = list(state.serving(name))
     entries = [*lane.unread, *lane.pending]
-    first = min((entry_order(entry)[0] for entry in entries), default=None)
+    first = min((int(entry.partition("-")[0]) for entry in entries), default=None)
     declared = {pool.lanes[name].limit for pool in pools}
     return LaneSurvey(
         lane=name,

@@ -149,11 +149,6 @@ class Identity(msgspec.Struct):
     key: str = ""
 
 
-def entry_order(entry: str) -> tuple[int, int]:
-    ms, _, seq = entry.partition("-")
-    return int(ms), int(seq)
-
-
 _identity = msgspec.json.Decoder(Identity)
 
 

@@ -9,16 +9,9 @@ from collections.abc import Iterator
 import attrs
 
 from flowq._model import HANDED_BACK, Receipt
+from flowq.backends.entries import entry_order
 from flowq.backends.memory.clock import Clock
-from flowq.backends.memory.rows import (
-    DeadLetter,
-    Delayed,
-    Effects,
-    Lane,
-    Member,
-    Pool,
-    entry_order,
-)
+from flowq.backends.memory.rows import DeadLetter, Delayed, Effects, Lane, Member, Pool
 
 DEFAULT_TTL_MS = 10_000
 

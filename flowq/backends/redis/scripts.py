@@ -33,6 +33,7 @@ from flowq._model import (
     Succeeded,
     Want,
 )
+from flowq.backends.entries import entry_order
 from flowq.backends.protocol import Standing
 from flowq.backends.redis.keys import LAYOUT
 from flowq.backends.redis.script import Script, load_text
@@ -265,17 +266,6 @@ def _kind(e: Ended) -> str:
     return _KINDS[type(o)]
 
 
-def entry_order(entry: str) -> tuple[int, int]:
-    """Stream entry ids in the order of the stream."""
-    ms, _, seq = entry.partition("-")
-    return int(ms), int(seq)
-
-
-def _place(ended: Ended) -> tuple[str, int, str]:
-    ms, _, seq = ended.delivery.entry.partition("-")
-    return ms, len(seq), seq
-
-
 def settle(me: Standing, ended: Sequence[Ended], claiming: bool) -> tuple[Args, list[Ended]]:
     """The arguments, and the outcomes in the order in which the reply numbers them."""
     groups: dict[tuple[str, str], list[Ended]] = {}
@@ -291,7 +281,7 @@ def settle(me: Standing, ended: Sequence[Ended], claiming: bool) -> tuple[Args, 
     for (kind, lane), group in groups.items():
         if len(group) > 4:
             # settle asks for one range of the pending list; the loop ends bodies in no order
-            group.sort(key=_place)
+            group.sort(key=lambda e: entry_order(e.delivery.entry))
         args += (kind, lane, len(group), sum([e.run_ms for e in group]))
         bare = kind in _BARE
         for e in group:
@@ -359,8 +349,8 @@ def read_submit(reply: list[Any], batch: Sequence[Submission]) -> list[Receipt]:
     groups = groupby(batch, key=lambda s: (s.lane, _plain(s)))
     for ((lane, plain), rows), answer in zip(groups, reply, strict=True):
         if plain:
-            ms, seq = entry_order(answer.decode())
-            receipts += [Receipt(f"{lane}:{ms}-{seq + k}", True) for k, _ in enumerate(rows)]
+            ms, _, seq = answer.decode().partition("-")
+            receipts += [Receipt(f"{lane}:{ms}-{n}", True) for n, _ in enumerate(rows, int(seq))]
         else:
             receipts += [Receipt(answer[i].decode(), answer[i + 1] == b"1") for i in range(0, len(answer), 2)]
     return receipts
