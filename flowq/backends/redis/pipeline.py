@@ -90,9 +90,8 @@ class Pipeline:
         self._pending: deque[_Call] = deque()
         self._wake = anyio.Event()
         self._connection: Connection | None = None
-        self._is_writing = False
-        self._rest = b""
-        """What the kernel did not take of a request that was sent at once."""
+        self._leaving = b""
+        """Bytes that the writer is sending, or is to send next: the kernel did not take them at once. Nothing may overtake them."""
         self._heard = 0
         self._retiring: str | None = None
         self._lost_at: float | None = None
@@ -157,7 +156,7 @@ class Pipeline:
     def _send_now(self, call: _Call) -> bool:
         """Hand a request to the kernel without a turn of the scheduler. False: it is for the writer."""
         connection = self._connection
-        if connection is None or self._outbox or self._is_writing or self._retiring is not None:
+        if connection is None or self._outbox or self._leaving or self._retiring is not None:
             return False
         taken = connection.send_now(call.data)
         if not taken:
@@ -166,8 +165,7 @@ class Pipeline:
         self._pending.append(call)
         self._writes += 1
         if taken < len(call.data):
-            self._rest = call.data[taken:]
-            self._is_writing = True
+            self._leaving = call.data[taken:]
             self._wake.set()
         return True
 
@@ -249,7 +247,7 @@ class Pipeline:
                 reasons.append(str(error))
                 group.cancel_scope.cancel()
 
-        self._connection, self._is_writing, self._rest = connection, False, b""
+        self._connection, self._leaving = connection, b""
         try:
             async with anyio.create_task_group() as group:
                 for part in (self._write, self._read, self._watch):
@@ -261,23 +259,23 @@ class Pipeline:
 
     async def _write(self, connection: Connection) -> None:
         while True:
-            if self._rest:
-                rest, self._rest = self._rest, b""
-                await connection.send(rest)
-                self._is_writing = False
-            if not self._outbox or self._retiring is not None:
-                self._wake = anyio.Event()
-                await self._wake.wait()
-                continue
-            calls, self._outbox = self._outbox, {}
-            for call in calls:
-                call.written = True
-            # before the write: replies may come while it still waits
-            self._pending.extend(calls)
-            self._writes += 1
-            self._is_writing = True
-            await connection.send(b"".join([call.data for call in calls]))
-            self._is_writing = False
+            while not self._leaving:
+                if self._outbox and self._retiring is None:
+                    self._empty_outbox()
+                else:
+                    self._wake = anyio.Event()
+                    await self._wake.wait()
+            await connection.send(self._leaving)
+            self._leaving = b""
+
+    def _empty_outbox(self) -> None:
+        calls, self._outbox = self._outbox, {}
+        for call in calls:
+            call.written = True
+        # before the write: replies may come while it still waits
+        self._pending.extend(calls)
+        self._writes += 1
+        self._leaving = b"".join([call.data for call in calls])
 
     async def _read(self, connection: Connection) -> None:
         pending = self._pending
