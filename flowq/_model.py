@@ -7,7 +7,7 @@ What users hold is attrs; what is made once per job on the hot path is a msgspec
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -270,6 +270,11 @@ class Record(msgspec.Struct, omit_defaults=True):
     reason: str = ""
 
 
+def each_once(limits: Iterable[int | None]) -> tuple[int | None, ...]:
+    """Limits that several say of one lane, the least first; None: no limit."""
+    return tuple(sorted(set(limits), key=lambda limit: (limit is None, limit or 0)))
+
+
 @attrs.frozen
 class LaneSurvey:
     """One lane at a look, whoever serves it."""
@@ -281,7 +286,7 @@ class LaneSurvey:
     """Entries of its stream: ready, or in the hands of workers, live or dead."""
     oldest: float | None
     """Seconds since the first of them was put there, if nobody serves the lane; None: somebody does, or there is none."""
-    declared: tuple[int | None, ...]
+    declared: tuple[int | None, ...] = attrs.field(converter=each_once)
     """The limits that the code of live workers declares, each once; None: no limit."""
 
 

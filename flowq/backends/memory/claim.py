@@ -150,7 +150,7 @@ def _read(turn: Turn, lane: Lane, limit: int | None) -> None:
     state, name = turn.state, turn.member.name
     space = turn.space(lane)
     most = take = space if limit is None else min(space, limit - lane.used)
-    others = sum(not member.expired for member in state.members.values()) > 1
+    others = len(state.live_members()) > 1
     if others and most > 0:
         if limit is not None:
             lane.hungry.pop(name, None)

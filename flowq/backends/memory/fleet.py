@@ -252,8 +252,7 @@ def cancels(state: State) -> list[tuple[str, str, str]]:
 
 def survey(state: State, me: Standing, time: float | None) -> Survey:
     """A look at the whole. It speaks for the fleet who is the first of the live members by name."""
-    live = [member.name for member in state.members.values() if not member.expired]
-    speaks = bool(live) and min(live) == me.member
+    speaks = min((member.name for member in state.live_members()), default="") == me.member
     lanes = {*state.lanes, *(lane for pool in state.pools.values() for lane in pool.lanes)}
     return Survey(
         speaks=speaks,
@@ -272,13 +271,12 @@ def _look_at(state: State, name: str) -> LaneSurvey:
     pools = list(state.serving(name))
     entries = [*lane.unread, *lane.pending]
     first = min((int(entry.partition("-")[0]) for entry in entries), default=None)
-    declared = {pool.lanes[name].limit for pool in pools}
     return LaneSurvey(
         lane=name,
         served=bool(pools),
         waiting=len(entries),
         oldest=None if first is None or pools else max(0, state.clock.now - first) / 1000,
-        declared=tuple(sorted(declared, key=lambda limit: (limit is None, limit or 0))),
+        declared=(pool.lanes[name].limit for pool in pools),
     )
 
 

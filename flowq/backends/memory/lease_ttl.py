@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from flowq._model import TtlChange, ttl_change
-from flowq.backends.memory.rows import Member
 from flowq.backends.memory.state import State
 from flowq.backends.ttl import busy, no_fleet, other_ttl
 
 
-def live_members(state: State) -> list[Member]:
-    return [member for member in state.members.values() if not member.expired]
-
-
 def advance(state: State) -> None:
     """Open it once every live member heeds it; complete it once all of them were started with the new value."""
-    members = live_members(state)
+    members = state.live_members()
     if not state.change or not members:  # who joins next may still have the old value
         return
     state.change_open = all(member.heard == state.change for member in members)
@@ -47,7 +42,7 @@ def admit(state: State, ttl_ms: int, heard: str, old: str | None, nonce: str) ->
     before, to = _both(state.change)
     if ttl_ms == (before if state.change else state.ttl_ms):
         return
-    alone = all(member.name == old for member in live_members(state))
+    alone = all(member.name == old for member in state.live_members())
     wanted = bool(state.change) and ttl_ms == to
     if wanted and (state.change_open or alone):
         return
@@ -66,7 +61,7 @@ def begin(state: State, before: int, to: int, nonce: str) -> None:
     state.change, state.change_open = f"{before} {to} {nonce}", False
     if max(before, to) > state.ttl_ms:
         state.ttl_ms = max(before, to)
-        for member in live_members(state):
+        for member in state.live_members():
             member.expiry = state.clock.lease + state.ttl_ms
 
 
@@ -90,7 +85,7 @@ def change_ttl(state: State, wanted: int, nonce: str) -> TtlChange:
             outlast(state, wanted)
         begin(state, state.ttl_ms, wanted, nonce)
     advance(state)
-    members = live_members(state)
+    members = state.live_members()
     return TtlChange(
         ttl=state.ttl_ms / 1000,
         to=wanted / 1000,

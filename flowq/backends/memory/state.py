@@ -81,6 +81,9 @@ class State:
         member = self.members.get(owner)
         return member is not None and not member.expired
 
+    def live_members(self) -> list[Member]:
+        return [member for member in self.members.values() if not member.expired]
+
     def dead_entries(self, lane: Lane) -> int:
         """How many pending entries belong to nobody who is alive, those handed back among them."""
         return sum(count for owner, count in lane.owned.items() if not self.live(owner))
@@ -147,5 +150,5 @@ class State:
 
     def next_expiry(self, *, but: str) -> float | None:
         """Seconds of the logical clock until the first lease ends of the live members other than ``but``."""
-        ends = [m.expiry for m in self.members.values() if not m.expired and m.name != but]
+        ends = [member.expiry for member in self.live_members() if member.name != but]
         return max(0, min(ends) - self.clock.lease) / 1000 if ends else None

@@ -98,7 +98,6 @@ def _lane(lane: str, row: Sequence[Any], facts: Facts, oldest: float | None) -> 
         for what, n in counters(minute).items():
             recent[what] = recent.get(what, 0) + n
     serving = [p for p in pools if facts.pool_members.get(p)]
-    declared = {_declared(facts.pools[p].get(lane, "")) for p in serving}
     return TypeView(
         name=lane,
         ready=max(0, length - in_flight) + back,
@@ -108,7 +107,7 @@ def _lane(lane: str, row: Sequence[Any], facts: Facts, oldest: float | None) -> 
         running_by=running_by,
         longest=_longest(pending or (), facts),
         limit=int(facts.limits[lane]) if lane in facts.limits else None,
-        declared=tuple(sorted(declared, key=lambda limit: (limit is None, limit or 0))),
+        declared=(_declared(facts.pools[p].get(lane, "")) for p in serving),
         override=int(facts.override[lane]) if lane in facts.override else None,
         paused=lane in facts.paused,
         delayed=0,

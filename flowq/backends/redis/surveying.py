@@ -51,11 +51,10 @@ def read_survey(reply: list[Any]) -> Survey:
 
 
 def _lane(lane: bytes, served: bytes, waiting: int, age: int, declared: bytes) -> LaneSurvey:
-    limits = {None if said == b"-" else int(said) for said in declared.split()}
     return LaneSurvey(
         lane=text(lane),
         served=served == b"1",
         waiting=waiting,
         oldest=None if age < 0 else age / 1000,
-        declared=tuple(sorted(limits, key=lambda limit: (limit is None, limit or 0))),
+        declared=(None if said == b"-" else int(said) for said in declared.split()),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from flowq._model import MANY_LETTERS, JobStatus
+from flowq._model import MANY_LETTERS, JobStatus, each_once
 
 VIEW_VERSION = 1
 """Version of what ``flowq status --json`` prints; it goes up when a field changes its meaning or goes away."""
@@ -76,7 +76,7 @@ class TypeView:
     longest: LongestView | None
     limit: int | None
     """In force; None: unlimited, 0: nothing starts."""
-    declared: tuple[int | None, ...]
+    declared: tuple[int | None, ...] = attrs.field(converter=each_once)
     """What the live members' code says, one value if they agree."""
     override: int | None
     """Set by ``flowq limits set``; survives deploys."""
