@@ -102,8 +102,8 @@ def assemble(app: Servable, backend: Backend, options: RunOptions, loop: Loop) -
     aside = Aside(backend, floor, member)
     exchange = Exchange(backend, floor, member, intake, keeper, reconciler, aside)
     scheduler = Scheduler(backend, floor, intake, random.random)
-    control = Control(backend.fleet, floor, intake)
     housekeeping = Housekeeping(backend, floor, member, aside)
+    control = Control(backend.fleet, floor, intake, heard=housekeeping.soon)
     return Crew(
         floor, judge, intake, keeper, member, reconciler, exchange, scheduler, control, housekeeping, backend, publisher,
     )  # fmt: skip

@@ -25,22 +25,25 @@ GATHER = 0.02
 
 
 class Control:
-    """Hears hints and applies cancellations to this worker's jobs."""
+    """Hears hints and applies cancellations to this worker's jobs.
 
-    def __init__(self, fleet: Fleet, floor: Floor, intake: Intake) -> None:
+    Args:
+        heard: called after each hint: a limit may have changed.
+    """
+
+    def __init__(self, fleet: Fleet, floor: Floor, intake: Intake, heard: Callable[[], None]) -> None:
         self._fleet = fleet
         self._floor = floor
         self._intake = intake
+        self._heard = heard
         self._hint = Nudge()
-        self.heard: Callable[[], None] = _nothing
-        """Called after each hint: a limit may have changed."""
 
     async def run(self) -> None:
         """Look after each hint, until cancelled."""
         self._fleet.on_control(self._hint.set)
         while True:
             await self._hint.wait()
-            self.heard()
+            self._heard()
             try:
                 self.apply(await self._fleet.cancels())
             except ServerError as exc:
@@ -84,7 +87,3 @@ class Control:
         assert outcome is not None
         one = ended(job, outcome)
         self._floor.end(delivery, outcome, one.job_id, one.key, one.moved)
-
-
-def _nothing() -> None:
-    """Until the worker's tree is built."""

@@ -187,7 +187,6 @@ def _start_upkeep(crew: Crew, shift: Shift, upkeep: Shelter, options: RunOptions
     floor.interrupt = shift.interrupt
     floor.left_late = keeper.publish
     crew.exchange.after_turn = shift.after_turn
-    crew.control.heard = crew.housekeeping.soon
     keeper.reports = Reports(
         lost=partial(member.lapse_of, why="the server does not know it any more"),
         forgot=member.note_forgot,
