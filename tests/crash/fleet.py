@@ -1,4 +1,4 @@
-"""Worker processes of a test, their signals, and when each died."""
+"""Worker processes of a test, their signals, and when each died; and what a test waits for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import attrs
+import redis
+
+import flowq
+from tests.conftest import RedisServer
+from tests.crash import witness
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,10 +82,62 @@ class Fleet:
 @contextmanager
 def fleet_of(url: str, folder: Path, ttl: float) -> Iterator[Fleet]:
     """A fleet that is gone when the block ends."""
-    witness = folder / "witness.log"
-    witness.touch()
-    fleet = Fleet(url=url, witness=witness, log=folder / "workers.log", ttl=ttl)
+    seen = folder / "witness.log"
+    seen.touch()
+    fleet = Fleet(url=url, witness=seen, log=folder / "workers.log", ttl=ttl)
     try:
         yield fleet
     finally:
         fleet.end()
+
+
+async def until(true: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until something is seen."""
+    with anyio.move_on_after(seconds):
+        while not true():  # noqa: ASYNC110 -- it happens in other processes
+            await anyio.sleep(0.02)
+        return
+    raise AssertionError(f"not seen within {seconds} s: {what}")
+
+
+def at_rest(client: redis.Redis) -> list[str]:
+    """What contradicts "nothing is outstanding", from the server's side."""
+    wrong: list[str] = []
+    for key in client.scan_iter(match="flowq:{crash}:s:*"):
+        if client.xlen(key):
+            wrong.append(f"{key} holds {client.xlen(key)} entries")
+        wrong += [f"{key}: {group}" for group in client.xinfo_groups(key) if group["pending"]]
+    for name in ("delayed", "delayed:d", "moved", "cancels", "orphans", "expired"):
+        if client.exists(f"flowq:{{crash}}:{name}"):
+            wrong.append(f"{name} is not empty")
+    return wrong
+
+
+async def submit(url: str, task: str, *calls: tuple[object, ...]) -> None:
+    app = flowq.App("crash", url=url)
+    async with app:
+        for call in calls:
+            await app.enqueue(task, *call)
+
+
+async def all_done(fleet: Fleet, task: str, count: int, seconds: float) -> list[witness.Body]:
+    """Wait until each of the jobs 0 … count-1 ran to its end; then until Redis has heard of it."""
+
+    def seen() -> bool:
+        return len(witness.completions(witness.read(fleet.witness), task)) == count
+
+    await until(seen, seconds, f"{count} {task} jobs done\n{fleet.log.read_text()[-3000:]}")
+    return witness.read(fleet.witness)
+
+
+async def settled(server: RedisServer) -> None:
+    with server.client() as client:
+        await until(lambda: not at_rest(client), 5, f"everything settled: {at_rest(client)}")
+
+
+async def start_and_wait(fleet: Fleet, server: RedisServer, backend: str, count: int) -> list[int]:
+    """Start workers; wait until all have joined and the quarantine of a server that nobody knows is over."""
+    pids = [fleet.start(backend) for _ in range(count)]
+    with server.client() as client:
+        await until(lambda: client.zcard("flowq:{crash}:members") == count + 1, 20, "all workers joined")
+    return pids

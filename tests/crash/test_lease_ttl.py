@@ -4,43 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import anyio
 import pytest
 
 from flowq.backends.redis.admin import open_admin
 from flowq.backends.redis.url import parse_url
-from tests.conftest import RedisServer, running_redis
+from tests.conftest import RedisServer
 from tests.crash import witness
-from tests.crash.fleet import ROOT, Fleet, fleet_of
-from tests.crash.test_story import AOF, all_done, settled, start_and_wait, submit, until
+from tests.crash.fleet import ROOT, Fleet, all_done, settled, start_and_wait, submit, until
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """The workers' backend is the test's parameter; the test itself only watches."""
-    return "trio"
-
-
-@pytest.fixture(params=["trio", "asyncio"])
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    with running_redis(*AOF, folder=tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def fleet(server: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
-    with fleet_of(server.url, tmp_path, ttl=2.0) as running:
-        yield running
 
 
 async def command(url: str, ttl: float) -> str:

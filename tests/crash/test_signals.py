@@ -37,11 +37,6 @@ RUNS = {
 """A worker as its user's own program runs it: no supervisor, no handler of ours."""
 
 
-@pytest.fixture(params=["trio", "asyncio"])
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
     with running_redis("--appendonly", "yes") as running:

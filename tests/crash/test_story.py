@@ -3,97 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
 import pytest
-import redis
 
-import flowq
 from tests.conftest import RedisServer, running_redis
 from tests.crash import witness
-from tests.crash.fleet import Fleet, fleet_of
+from tests.crash.conftest import AOF
+from tests.crash.fleet import Fleet, all_done, at_rest, fleet_of, settled, start_and_wait, submit, until
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
-
-AOF = ("--appendonly", "yes", "--appendfsync", "always")
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """The workers' backend is the test's parameter; the test itself only watches."""
-    return "trio"
-
-
-@pytest.fixture(params=["trio", "asyncio"])
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of this test's own, with an AOF that is synced before each reply."""
-    with running_redis(*AOF, folder=tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def fleet(server: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
-    with fleet_of(server.url, tmp_path, ttl=2.0) as running:
-        yield running
-
-
-async def until(true: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until something is seen."""
-    with anyio.move_on_after(seconds):
-        while not true():  # noqa: ASYNC110 -- it happens in other processes
-            await anyio.sleep(0.02)
-        return
-    raise AssertionError(f"not seen within {seconds} s: {what}")
-
-
-def at_rest(client: redis.Redis) -> list[str]:
-    """What contradicts "nothing is outstanding", from the server's side."""
-    wrong: list[str] = []
-    for key in client.scan_iter(match="flowq:{crash}:s:*"):
-        if client.xlen(key):
-            wrong.append(f"{key} holds {client.xlen(key)} entries")
-        wrong += [f"{key}: {group}" for group in client.xinfo_groups(key) if group["pending"]]
-    for name in ("delayed", "delayed:d", "moved", "cancels", "orphans", "expired"):
-        if client.exists(f"flowq:{{crash}}:{name}"):
-            wrong.append(f"{name} is not empty")
-    return wrong
-
-
-async def submit(url: str, task: str, *calls: tuple[object, ...]) -> None:
-    app = flowq.App("crash", url=url)
-    async with app:
-        for call in calls:
-            await app.enqueue(task, *call)
-
-
-async def all_done(fleet: Fleet, task: str, count: int, seconds: float) -> list[witness.Body]:
-    """Wait until each of the jobs 0 … count-1 ran to its end; then until Redis has heard of it."""
-
-    def seen() -> bool:
-        return len(witness.completions(witness.read(fleet.witness), task)) == count
-
-    await until(seen, seconds, f"{count} {task} jobs done\n{fleet.log.read_text()[-3000:]}")
-    return witness.read(fleet.witness)
-
-
-async def settled(server: RedisServer) -> None:
-    with server.client() as client:
-        await until(lambda: not at_rest(client), 5, f"everything settled: {at_rest(client)}")
-
-
-async def start_and_wait(fleet: Fleet, server: RedisServer, backend: str, count: int) -> list[int]:
-    """Start workers; wait until all have joined and the quarantine of a server that nobody knows is over."""
-    pids = [fleet.start(backend) for _ in range(count)]
-    with server.client() as client:
-        await until(lambda: client.zcard("flowq:{crash}:members") == count + 1, 20, "all workers joined")
-    return pids
 
 
 async def test_the_seed_story(fleet: Fleet, server: RedisServer, backend: str) -> None:
