@@ -7,6 +7,8 @@ token and the job is gone, as with a bare LPOP. Idle workers block on a list of 
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import ClassVar
 from zlib import crc32
@@ -92,6 +94,10 @@ class LeasedLists(Candidate):
     prefix: ClassVar[str]
     script: ClassVar[Script]
 
+    @abstractmethod
+    def list_of(self, job: Job) -> str:
+        """The key of the list where this job goes, without the prefix."""
+
     @property
     def home(self) -> int:
         """The shard where this worker begins."""
@@ -120,8 +126,11 @@ class LeasedLists(Candidate):
             self.empty += empty - (not taken)
         return taken
 
-    async def push(self, lists: dict[str, list[Job]]) -> None:
+    async def submit(self, jobs: Sequence[Job]) -> None:
         """Append to lists, and ring once: whoever takes and leaves something rings on."""
+        lists: dict[str, list[Job]] = defaultdict(list)
+        for job in jobs:
+            lists[self.list_of(job)].append(job)
         pushes: list[tuple[Arg, ...]] = [
             ("RPUSH", self.prefix + key, *(job.raw for job in jobs)) for key, jobs in lists.items()
         ]

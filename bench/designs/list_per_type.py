@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from bench.designs.design import Job
@@ -28,11 +27,8 @@ class ListPerType(LeasedLists):
     prefix = "list-per-type:"
     script = Script("list_per_type", HEADER + FUNCTIONS + TAKE)
 
-    async def submit(self, jobs: Sequence[Job]) -> None:
-        lists: dict[str, list[Job]] = defaultdict(list)
-        for job in jobs:
-            lists[f"list:{job.type}"].append(job)
-        await self.push(lists)
+    def list_of(self, job: Job) -> str:
+        return f"list:{job.type}"
 
     async def turn(self, ended: Sequence[Job], room: int) -> list[Job]:
         return await self.ask(ended, room)

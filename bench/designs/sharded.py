@@ -6,7 +6,6 @@ its shard, within the script. A saturated type is popped and pushed back for as 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from zlib import crc32
 
@@ -39,11 +38,8 @@ class Sharded(LeasedLists):
     prefix = "sharded:"
     script = Script("sharded", HEADER + FUNCTIONS + TAKE)
 
-    async def submit(self, jobs: Sequence[Job]) -> None:
-        lists: dict[str, list[Job]] = defaultdict(list)
-        for job in jobs:
-            lists[f"shard:{crc32(job.raw) % SHARDS}"].append(job)
-        await self.push(lists)
+    def list_of(self, job: Job) -> str:
+        return f"shard:{crc32(job.raw) % SHARDS}"
 
     async def turn(self, ended: Sequence[Job], room: int) -> list[Job]:
         return await self.walk(ended, room, SHARDS)

@@ -6,7 +6,6 @@ after the other anyway; an idle worker asks each shard in turn, and the order of
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from zlib import crc32
 
@@ -35,11 +34,8 @@ class ShardsPerType(LeasedLists):
     prefix = "shards-per-type:"
     script = Script("shards_per_type", HEADER + FUNCTIONS + TAKE)
 
-    async def submit(self, jobs: Sequence[Job]) -> None:
-        lists: dict[str, list[Job]] = defaultdict(list)
-        for job in jobs:
-            lists[f"list:{job.type}:{crc32(job.raw) % SHARDS}"].append(job)
-        await self.push(lists)
+    def list_of(self, job: Job) -> str:
+        return f"list:{job.type}:{crc32(job.raw) % SHARDS}"
 
     async def turn(self, ended: Sequence[Job], room: int) -> list[Job]:
         return await self.walk(ended, room, SHARDS)
