@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from flowq._errors import FlowqError
+from flowq.backends.redis.keys import full_name
 from flowq.cli.board import Pulse, clock
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class AppFigures(msgspec.Struct):
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> AppFigures:
-        name = f"{snapshot.name}@{snapshot.namespace}" if snapshot.namespace else snapshot.name
+        name = full_name(snapshot.name, snapshot.namespace)
         tasks = [
             TaskFigures(
                 t.name, t.ready, t.oldest_waiting or 0.0, t.running + t.orphaned, t.delayed, t.dead, t.limit, t.served_by,

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from flowq._model import MOST_LETTERS
 from flowq.backends.redis import admin
+from flowq.backends.redis.keys import full_name
 from flowq.backends.redis.views import VIEW_VERSION, Snapshot, TtlView, TypeView, as_json
 from flowq.cli import show
 from flowq.cli.checks import parse_check
@@ -104,13 +105,12 @@ def _head(s: Snapshot) -> Text:
     memory = f"{server.used_memory / 1e6:.0f} MB"
     if server.memory_percent is not None:
         memory += f" ({server.memory_percent} % of maxmemory)"
-    name = f"{s.name}@{s.namespace}" if s.namespace else s.name
     ttl = "no worker has ever joined" if s.lease_ttl is None else f"lease {s.lease_ttl:g}s"
     if s.lease_ttl_change is not None:
         ttl = f"lease {s.lease_ttl_change.before:g}s -> {s.lease_ttl_change.to:g}s"
     if s.epoch_age is not None:
         ttl += f", no failover or restart for {show.seconds(s.epoch_age)}"
-    text = Text(f"{name}", style="bold")
+    text = Text(full_name(s.name, s.namespace), style="bold")
     text.append(
         f"   {server.kind} {server.version}, {memory}, persistence {server.persistence}, {server.eviction}   {ttl}",
         style="default",

@@ -13,6 +13,7 @@ from flowq._errors import BadURL, ConfigurationError, NoServer
 from flowq._open import embedded_folder
 from flowq._settings import resolve
 from flowq.backends.redis.admin import Admin, apps, open_admin
+from flowq.backends.redis.keys import full_name
 from flowq.backends.redis.url import Address, parse_url
 
 Name = Annotated[
@@ -81,8 +82,7 @@ def the_app(name: str | None, url: str | None, namespace: str | None) -> Iterato
         name, namespace = _only_one(address, namespace)
     with open_admin(address, name, namespace) as admin:
         if not admin.exists():
-            shown = f"{name}@{namespace}" if namespace else name
-            raise ConfigurationError(f"{address} has no app {shown!r}{_others(address)}")
+            raise ConfigurationError(f"{address} has no app {full_name(name, namespace)!r}{_others(address)}")
         yield admin
 
 
@@ -98,5 +98,5 @@ def _only_one(address: Address, namespace: str | None) -> tuple[str, str | None]
 
 
 def _others(address: Address) -> str:
-    rows = [f"{row.name}@{row.namespace}" if row.namespace else row.name for row in apps(address)]
+    rows = [full_name(row.name, row.namespace) for row in apps(address)]
     return f"; there are: {', '.join(rows)}" if rows else "; it has none of flowq's"

@@ -15,13 +15,17 @@ LAYOUT = "1"
 GROUP = "flowq"
 
 
+def full_name(name: str, namespace: str | None) -> str:
+    """``name`` or ``name@namespace``: what tells an app from every other one on its server."""
+    return f"{name}@{namespace}" if namespace else name
+
+
 def app_prefix(name: str, namespace: str | None = None) -> str:
     """``flowq:{name}:`` or ``flowq:{name@namespace}:``."""
     check_name(name, "app name")
     if namespace:
         check_name(namespace, "namespace")
-        return f"flowq:{{{name}@{namespace}}}:"
-    return f"flowq:{{{name}}}:"
+    return f"flowq:{{{full_name(name, namespace)}}}:"
 
 
 @attrs.frozen
