@@ -47,6 +47,8 @@ class Attempts:
 
     attempt: int
     retries: int | None = None
+    timeout: float | None = None
+    """Seconds that this attempt was given."""
 
     def left(self, policy: Policy) -> int:
         """Further attempts that it still has."""

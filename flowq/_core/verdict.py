@@ -45,6 +45,8 @@ class RunAgain:
     why: Literal["error", "timeout", "asked", "skew"]
     counts: bool = True
     """It is the next attempt; otherwise the same one once more."""
+    reason: str = ""
+    """For people; empty: what the body raised says it."""
 
 
 @attrs.frozen
@@ -106,8 +108,9 @@ def judge(
         return GiveBack()
     if cancelled == "timeout":
         if left and is_retryable(policy, TimeoutError()):
-            return RunAgain(wait_after(policy, attempts.attempt, None, draw), "timeout")
-        return Bury("timeout", "the attempt ran out of time")
+            again = wait_after(policy, attempts.attempt, None, draw)
+            return RunAgain(again, "timeout", reason=out_of_time(attempts.timeout))
+        return Bury("timeout", out_of_time(attempts.timeout))
     if left and (isinstance(error, StrayCancellation) or is_retryable(policy, error)):
         return RunAgain(wait_after(policy, attempts.attempt, None, draw), "error")
     return Bury("error", describe(error))
@@ -123,8 +126,13 @@ def judge_skew(age: float, window: float, reason: str, draw: float) -> Verdict:
         draw: random in [0, 1).
     """
     if age < window:
-        return RunAgain(skew_wait(age, draw), "skew", counts=False)
+        return RunAgain(skew_wait(age, draw), "skew", counts=False, reason=reason)
     return Bury("skew", reason)
+
+
+def out_of_time(timeout: float | None) -> str:
+    """One line about a timeout: what our own cancellation raised says nothing to anybody."""
+    return "the attempt ran out of time" + ("" if timeout is None else f" (timeout {timeout:g} s)")
 
 
 def describe(error: BaseException) -> str:

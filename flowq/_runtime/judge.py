@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 
 import anyio
+import attrs
 
 from flowq._clock import Now
 from flowq._codec import BadResult, Call, CodecError, NewerFormat, Skew
@@ -51,7 +52,9 @@ class Judge:
         """The envelope cannot be run: too new or not fitting comes again, anything else is buried."""
         job = Job(delivery, error.call)
         if isinstance(error, NewerFormat):
-            verdict: Verdict = RunAgain(skew_wait(job.age, self._draw()), "skew", counts=False)
+            verdict: Verdict = RunAgain(
+                skew_wait(job.age, self._draw()), "skew", counts=False, reason=str(error)
+            )
         elif isinstance(error, Skew):
             verdict = judge_skew(job.age, self._skew_window, str(error), self._draw())
         else:
@@ -106,12 +109,17 @@ class Judge:
             stray = StrayCancellation("the body raised a cancellation that nobody had asked for")
             stray.__cause__ = error
             error = stray.with_traceback(error.__traceback__)
-        verdict = judge(lane.policy, Attempts(call.attempt, call.retries), error, cancelled, self._draw())
+        timeout = lane.policy.timeout if call.timeout is None else call.timeout / 1000
+        attempts = Attempts(call.attempt, call.retries, timeout)
+        verdict = judge(lane.policy, attempts, error, cancelled, self._draw())
         if isinstance(verdict, GiveBack):
             interrupt = next((leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt)), None)
             if interrupt is not None:
                 self._floor.interrupt(interrupt)
         failure = tell(error) if isinstance(verdict, Bury) else NO_FAILURE
+        if isinstance(verdict, Bury) and verdict.kind == "timeout":
+            # the traceback tells where it was; type and message would be those of our own cancellation
+            failure = attrs.evolve(failure, type="TimeoutError", message=verdict.reason)
         self._write(verdict, job, lane, failure, run_ms=run_ms, note=note, error=error)
         return verdict
 
@@ -141,9 +149,9 @@ class Judge:
             event = "skew" if verdict.why == "skew" else "job.retry"
             if verdict.why == "skew":
                 self._floor.skewed[lane.name] = self._floor.skewed.get(lane.name, 0) + 1
-            why = printable(describe(error)) if error is not None else verdict.why
+            said = verdict.reason or (verdict.why if error is None else describe(error))
             self._events.say(
-                logging.WARNING, event, "%s (attempt %d) runs again in %.1f s: %s", job.id, job.call.attempt, verdict.delay, why,
+                logging.WARNING, event, "%s (attempt %d) runs again in %.1f s: %s", job.id, job.call.attempt, verdict.delay, printable(said),
                 job=job.id, task=lane.task_name, attempt=job.call.attempt, delay=verdict.delay, why=verdict.why,
             )  # fmt: skip
         elif isinstance(verdict, Bury):

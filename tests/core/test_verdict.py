@@ -43,7 +43,7 @@ class Cancelled(BaseException):
         (ExceptionGroup("g", [Retry(), Reject("bad")]), FIRST, None, Bury("rejected", "bad")),
         (KeyboardInterrupt(), LAST, None, GiveBack()),
         (BaseExceptionGroup("g", [ValueError(), KeyboardInterrupt()]), LAST, None, GiveBack()),
-        (Cancelled(), FIRST, "timeout", RunAgain(2.0, "timeout")),
+        (Cancelled(), FIRST, "timeout", RunAgain(2.0, "timeout", reason="the attempt ran out of time")),
         (Cancelled(), LAST, "timeout", Bury("timeout", "the attempt ran out of time")),
         (OSError("while leaving"), LAST, "timeout", Bury("timeout", "the attempt ran out of time")),
         (Reject("bad"), FIRST, "timeout", Bury("rejected", "bad")),
@@ -71,10 +71,18 @@ def test_a_timeout_is_a_timeouterror_to_retry_on() -> None:
     assert judge(policy, FIRST, Cancelled(), "timeout", 0.5) == Bury("timeout", "the attempt ran out of time")
 
 
+def test_a_timeout_says_how_long_it_was() -> None:
+    """Retried or not: what our own cancellation raised would say nothing to whoever reads it."""
+    said = "the attempt ran out of time (timeout 0.5 s)"
+    last = judge(POLICY, Attempts(1, 0, 0.5), Cancelled(), "timeout", 0.5)
+    again = judge(POLICY, Attempts(1, 3, 0.5), Cancelled(), "timeout", 0.5)
+    assert (last, getattr(again, "reason", None)) == (Bury("timeout", said), said)
+
+
 def test_skew_waits_for_another_version_until_its_window_is_over() -> None:
     """Not counted as an attempt while it waits; then a dead letter that can be replayed."""
     again = judge_skew(10, 900, "no parameter 'width'", 1.0)
-    assert again == RunAgain(5.0, "skew", counts=False)
+    assert again == RunAgain(5.0, "skew", counts=False, reason="no parameter 'width'")
     assert judge_skew(900, 900, "no parameter 'width'", 1.0) == Bury("skew", "no parameter 'width'")
 
 

@@ -23,7 +23,9 @@ async def test_timeout(app: flowq.App[None]) -> None:
 
     async with flowq.open_worker(app):
         job = await hangs.enqueue()
-        with pytest.raises(flowq.JobTimedOut):
+        with pytest.raises(
+            flowq.JobTimedOut, match=r"TimeoutError: the attempt ran out of time \(timeout 0.05 s\)"
+        ):
             await job.result(timeout=10)
 
     assert cleaned_up == ["timeout"]
