@@ -191,7 +191,10 @@ class SyncProducer:
                 assert batch.error is not None
                 if batch.maybe_stored:
                     raise self._unknown(batch, batch.error) from batch.error
-                raise batch.error
+                patience = f"{self._timeout:g} s (enqueue_timeout)"
+                raise Unavailable(
+                    f"nothing was stored: the server could not be reached for {patience}: {batch.error}"
+                ) from batch.error
             time.sleep(pause)
             pause = min(2 * pause, 0.5)
         pairs = zip(batch.kinds, receipts, strict=True)

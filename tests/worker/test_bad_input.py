@@ -218,6 +218,7 @@ async def test_arguments_that_do_not_fit_the_workers_code(
         async with other:
             job = await other.enqueue("add", 1, "two")
             await until(lambda: shop.said("skew"), "it is tried again")
+            assert "parameter 'b': Expected `int`, got `str`" in shop.said("skew")[0].getMessage()
             # running: it is said before the outcome has been written
             assert await job.status() in (JobStatus.RUNNING, JobStatus.DELAYED, JobStatus.READY)
             with pytest.raises(
@@ -310,8 +311,8 @@ SECRET = "s3cret"
 
 
 async def both_say(url: str | None, error: type[flowq.FlowqError], said: str) -> None:
-    """A producer and a worker refuse to start with that URL, each with this message, and without the password in it."""
-    for use in (_enqueue, _run):
+    """Both kinds of producer and a worker refuse to start with that URL, each with this message, and without the password in it."""
+    for use in (_enqueue, _enqueue_without_a_loop, _run):
         app: flowq.App[Any] = flowq.App("bad", url, enqueue_timeout=0.3)
         app.task(name="add")(_add)
         with anyio.fail_after(10), pytest.raises(error, match=said) as caught:
@@ -329,6 +330,14 @@ async def _add(a: int, b: int) -> int:
 async def _enqueue(app: flowq.App[Any]) -> None:
     async with app:
         await app.enqueue("add", 1, 2)
+
+
+async def _enqueue_without_a_loop(app: flowq.App[Any]) -> None:
+    def enqueue() -> None:
+        with app.sync() as producer:
+            producer.enqueue(app.ref("add").bind(1, 2))
+
+    await anyio.to_thread.run_sync(enqueue)
 
 
 async def _run(app: flowq.App[Any]) -> None:
@@ -363,11 +372,10 @@ async def test_a_bad_url(
 
 async def test_no_server(anyio_backend: object) -> None:
     """Nobody listens: after the time that was asked for, with the address and the cause; surely nothing was stored."""
+    stored = r"nothing was stored: the server could not be reached for 0\.3 s \(enqueue_timeout\): cannot reach redis://"
     for use, said in (
-        (
-            _enqueue,
-            r"nothing was stored: the server could not be reached for 0\.3 s \(enqueue_timeout\): cannot reach redis://",
-        ),
+        (_enqueue, stored),
+        (_enqueue_without_a_loop, stored),
         (
             _run,
             r"no server answered within start_timeout=0\.5 s: is it running, and does FLOWQ_URL .* name it\?",
@@ -377,7 +385,22 @@ async def test_no_server(anyio_backend: object) -> None:
         app.task(name="add")(_add)
         with anyio.fail_after(10), pytest.raises(flowq.Unavailable, match=said) as caught:
             await use(app)
-        assert "redis://:***@127.0.0.1:1/0: Connection refused" in str(caught.value)
+        assert "redis://:***@127.0.0.1:1/0: " in str(caught.value)
+        assert "Connection refused" in str(caught.value)
+
+
+async def test_tls_to_a_port_that_speaks_none(anyio_backend: object) -> None:
+    """A server without TLS waits for the rest of what it takes for a command: the URL that would do is named."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rediss://127.0.0.1:{silent.getsockname()[1]}/0?socket_connect_timeout=0.3"
+        for use in (_enqueue, _enqueue_without_a_loop):
+            app: flowq.App[Any] = flowq.App("bad", url, enqueue_timeout=0.5)
+            app.task(name="add")(_add)
+            with (
+                anyio.fail_after(10),
+                pytest.raises(flowq.Unavailable, match="if it speaks no TLS, begin the URL with redis://"),
+            ):
+                await use(app)
 
 
 async def test_wrong_password(anyio_backend: object, new_redis: Callable[..., RedisServer]) -> None:
@@ -388,6 +411,16 @@ async def test_wrong_password(anyio_backend: object, new_redis: Callable[..., Re
     )
     await both_say(
         f"unix://{server.socket}", flowq.AuthenticationFailed, "Redis wants a password: put it into the URL"
+    )
+
+
+async def test_a_database_that_is_not_there(
+    anyio_backend: object, new_redis: Callable[..., RedisServer]
+) -> None:
+    """It is the URL that is wrong, not flowq."""
+    url = f"unix://{new_redis().socket}?db=99"
+    await both_say(
+        url, flowq.BadURL, "the database that the URL names is not there: redis://host:port/0 always is"
     )
 
 
@@ -446,7 +479,12 @@ def old_answer(data: bytes, *, knows_hello: bool) -> bytes:
         return b"*%d\r\n" % len(words) + b"".join(parts)
     if b"INFO" in data:
         info = b"# Server\r\nredis_version:5.0.14\r\n"
-        return b":7\r\n$%d\r\n%s\r\n+OK\r\n" % (len(info), info)
+        bulk = b"$%d\r\n%s\r\n" % (len(info), info)
+        return b":7\r\n" + bulk + b"+OK\r\n" if b"SETNAME" in data else bulk
+    if b"HGET" in data:
+        return b"$-1\r\n"
+    if b"AUTH" in data and b"s3cret" not in data:
+        return b"-ERR invalid password\r\n"
     return b"+OK\r\n"
 
 
@@ -454,6 +492,13 @@ async def test_a_redis_that_is_too_old(anyio_backend: object, old_redis: int) ->
     """Its version, the one that is needed, and what to do."""
     said = r"is Redis 5\.0\.14; flowq needs 6\.2 or newer \(or Valkey\): upgrade the server"
     await both_say(f"redis://:s3cret@127.0.0.1:{old_redis}/0", flowq.ServerTooOld, said)
+
+
+@pytest.mark.parametrize("old_redis", ["does not know HELLO"], indirect=True)
+async def test_a_wrong_password_on_an_old_redis(anyio_backend: object, old_redis: int) -> None:
+    """Redis 5 has other words for it, and no HELLO that would carry it: it is not taken for a defect of flowq."""
+    url = f"redis://:wrong@127.0.0.1:{old_redis}/0"
+    await both_say(url, flowq.AuthenticationFailed, "wrong user or password in the URL .*invalid password")
 
 
 async def test_a_foreign_value_in_a_key_of_ours(

@@ -247,7 +247,8 @@ async def connect(
             await log_in(connection, name, protocol)
             ready = True
             return connection
-        raise Unavailable(f"{address} did not answer within {seconds:g} s")
+        hint = "" if address.tls is None else " (if it speaks no TLS, begin the URL with redis://)"
+        raise Unavailable(f"{address} did not answer within {seconds:g} s{hint}")
     except OutcomeUnknown as error:
         hint = "" if address.tls is not None else "; if it speaks TLS, begin the URL with rediss://"
         raise Unavailable(f"{error} (while logging in{hint})") from error

@@ -88,14 +88,26 @@ def _check_selected(replies: Sequence[Any], connection: Connection) -> None:
 
 
 def _set_version(connection: Connection, text: str) -> None:
+    connection.server_version = read_version(text, connection.where)
+
+
+def read_version(text: str, where: str) -> tuple[int, int, int]:
+    """A server's version, if it is one that flowq can work with.
+
+    Args:
+        where: names the server, without its password.
+
+    Raises:
+        ServerTooOld: it is not.
+    """
     found = _VERSION.match(text)
     if found is None:
         raise ServerTooOld(
-            f"{connection.where} does not say its version ({text[:40]!r}); flowq needs Redis 6.2 or newer, or Valkey"
+            f"{where} does not say its version ({text[:40]!r}); flowq needs Redis 6.2 or newer, or Valkey"
         )
     major, minor, patch = (int(part or 0) for part in found.groups())
-    connection.server_version = (major, minor, patch)
-    if connection.server_version < OLDEST:
+    if (major, minor, patch) < OLDEST:
         raise ServerTooOld(
-            f"{connection.where} is Redis {text}; flowq needs 6.2 or newer (or Valkey): upgrade the server"
+            f"{where} is Redis {text}; flowq needs 6.2 or newer (or Valkey): upgrade the server"
         )
+    return major, minor, patch

@@ -18,6 +18,7 @@ import redis.exceptions
 
 from flowq._errors import (
     AuthenticationFailed,
+    BadURL,
     ConfigurationError,
     FlowqError,
     ForeignValue,
@@ -116,6 +117,9 @@ TABLE: Final[Mapping[str, Rule]] = {
     ),
     "NOGROUP": Rule(NoGroup, False, False, "a stream or its consumer group is gone"),
     "MAXCLIENTS": Rule(Unavailable, True, True, "Redis has reached maxclients; try again"),
+    "NODB": Rule(
+        BadURL, True, True, "the database that the URL names is not there: redis://host:port/0 always is"
+    ),
 }
 
 OTHER: Final = Rule(
@@ -128,6 +132,15 @@ OTHER: Final = Rule(
 _CODE = re.compile(r"[A-Z][A-Z0-9]*(?= |$)")
 _INSIDE_SCRIPT_6 = re.compile(r"@user_script: ?\d+: (?:@user_script: \d+: )?-?(.*)", re.DOTALL)
 _INSIDE_SCRIPT_7 = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.$")
+_WITHOUT_CODE: Final = (
+    ("max number of clients reached", "MAXCLIENTS"),
+    ("DB index is out of range", "NODB"),
+    # Redis before 6
+    ("invalid password", "WRONGPASS"),
+    ("wrong number of arguments for 'auth' command", "WRONGPASS"),
+    ("Client sent AUTH, but no password is set", "WRONGPASS"),
+)
+"""Replies that the server gives no code of their own: a phrase, and its row."""
 _ACL_INSIDE_SCRIPT = ("ACL failure in script", "The user executing the script can't")
 
 
@@ -154,9 +167,7 @@ def _code(message: str) -> str:
     code = found[0] if found else "ERR"
     if code == "NOPERM" and (inside or _INSIDE_SCRIPT_7.search(message)):
         return "SCRIPTPERM"
-    if code == "ERR" and "max number of clients reached" in text:
-        return "MAXCLIENTS"
-    return code if code in TABLE else "ERR"
+    return code if code in TABLE else next((row for phrase, row in _WITHOUT_CODE if phrase in text), "ERR")
 
 
 def _printable(text: str) -> str:
@@ -227,4 +238,6 @@ def from_redis_py(error: redis.exceptions.RedisError, where: str, *, sent: bool)
     reason = _printable(str(error) or type(error).__name__)
     if sent:
         return OutcomeUnknown(f"the connection to {where} was lost before the reply came: {reason}")
+    if where.startswith("rediss://") and isinstance(error, redis.exceptions.TimeoutError):
+        reason += " (if it speaks no TLS, begin the URL with redis://)"
     return Unavailable(f"cannot reach {where}: {reason}")

@@ -26,10 +26,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
+import redis
 import redis.exceptions
 
 from flowq._errors import ScriptFailed
+from flowq.backends.redis.login import read_version
 from flowq.backends.redis.replies import NoScript, from_redis_py
+from flowq.backends.redis.url import Address, Tls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +139,7 @@ class Script:
         """Run it over redis-py's synchronous client (``Address.sync_client``); what it returns is not decoded.
 
         Raises:
-            Unavailable: it surely did not run. OutcomeUnknown: it may have. Else as ``replies.TABLE`` says.
+            Unavailable: it surely did not run. OutcomeUnknown: it may have. ServerTooOld: it cannot. Else as ``replies.TABLE`` says.
         """
         version = _versions.get(client) or _ask_version(client)
         try:
@@ -158,7 +161,7 @@ def execute_sync(client: redis.Redis, *args: Arg) -> Any:
         Unavailable: it surely did not happen. OutcomeUnknown: the reply was lost. Else as ``replies.TABLE`` says.
     """
     pool: Any = client.connection_pool
-    where = _where(pool.connection_kwargs)
+    where = _where(pool)
     try:
         connection = pool.get_connection()
     except redis.exceptions.RedisError as error:
@@ -186,19 +189,23 @@ _versions: WeakKeyDictionary[redis.Redis, tuple[int, int, int]] = WeakKeyDiction
 
 def _ask_version(client: redis.Redis) -> tuple[int, int, int]:
     info: bytes = execute_sync(client, "INFO", "server")
-    found = re.search(rb"redis_version:(\d+)\.(\d+)\.(\d+)", info)
-    version = (0, 0, 0) if found is None else (int(found[1]), int(found[2]), int(found[3]))
+    found = re.search(rb"redis_version:(\S*)", info)
+    version = read_version(found[1].decode(errors="replace") if found else "", _where(client.connection_pool))
     _versions[client] = version
     return version
 
 
-def _where(connection_kwargs: dict[str, Any]) -> str:
-    path = connection_kwargs.get("path")
-    return (
-        f"unix://{path}"
-        if path
-        else f"redis://{connection_kwargs.get('host')}:{connection_kwargs.get('port')}"
-    )
+def _where(pool: Any) -> str:
+    """The server of a pool, as a URL without its password: the one that the user gave."""
+    given: dict[str, Any] = pool.connection_kwargs
+    said = {
+        name: given[name]
+        for name in ("host", "port", "path", "username", "password", "db")
+        if given.get(name)
+    }
+    return Address(
+        tls=Tls() if issubclass(pool.connection_class, redis.SSLConnection) else None, **said
+    ).redacted()
 
 
 def _sha1(text: str) -> str:
