@@ -133,7 +133,7 @@ class Housekeeping:
             row: LaneSurvey = found[lane]
             age = row.oldest or 0.0
             self._events.say(
-                logging.WARNING, "type.unserved", "no live worker serves %s: %d jobs wait, the oldest for %.0f s", lane, row.waiting,
+                logging.WARNING, "type.unserved", "no live worker serves %s: %d waiting, the oldest for %.0f s", lane, row.waiting,
                 age, lane=lane, age=age, waiting=row.waiting,
             )  # fmt: skip
 

@@ -40,6 +40,14 @@ class WorkerStats:
     is_member: bool
     is_draining: bool
 
+    def summary(self) -> str:
+        """One line for a log: what became of the jobs; what there was none of is left out."""
+        counts = {
+            "succeeded": self.succeeded, "retried": self.retried, "dead": self.dead, "cancelled": self.cancelled,
+            "handed back": self.handed_back, "refused": self.refused, "cut off": self.cut_off,
+        }  # fmt: skip
+        return ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "no jobs"
+
 
 def collect(crew: Crew, *, cut_off: int, draining: bool) -> WorkerStats:
     floor, tally = crew.floor, crew.exchange.tally

@@ -239,7 +239,7 @@ def _say_stopped(
         how = "cancelled" if shift.was_cut else "drained"
     stats = worker.stats()
     crew.floor.events.say(
-        logging.INFO, "worker.stopped", "%s; %s", how, stats, member=worker.id, how=how, succeeded=stats.succeeded,
+        logging.INFO, "worker.stopped", "%s: %s", how, stats.summary(), member=worker.id, how=how, succeeded=stats.succeeded,
         cut_off=stats.cut_off, handed_back=stats.handed_back,
     )  # fmt: skip
 

@@ -33,6 +33,7 @@ from flowq.backends.redis.url import Address, parse_url
 from flowq.cli import demo_app
 from flowq.cli.demo_proof import Body, Kill, Proof, prove, read_bodies
 from flowq.cli.demo_view import Screen
+from flowq.cli.show import count
 
 WORKERS: Final = 4
 EXAMPLES: Final = demo_app.PARTS
@@ -110,7 +111,8 @@ class Demo:
             if b.pid == body.pid and b.task == "example" and b.end is None
         )
         self.screen.say(
-            f"worker process {body.pid} is SIGKILLed with {len(cut)} example bodies in it", strong=True
+            f"worker process {body.pid} is SIGKILLed with {count(len(cut), 'example body', 'example bodies')} in it",
+            strong=True,
         )
         return Kill(body.pid, at, gone_at, cut)
 

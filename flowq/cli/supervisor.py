@@ -170,8 +170,10 @@ class Supervisor:
             self._signals_handled += 1
             if self._signals_handled == 1:
                 logger.info(
-                    "stopping: %d worker processes drain for up to %g s; a second signal skips that",
-                    len(self._by_pid),
+                    "stopping: %s for up to %g s; a second signal skips that",
+                    "1 worker process drains"
+                    if len(self._by_pid) == 1
+                    else f"{len(self._by_pid)} worker processes drain",
                     self._settings.grace,
                     extra={"event": "supervisor.stopping"},
                 )
