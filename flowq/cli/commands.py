@@ -46,7 +46,13 @@ def _version(*, asked: bool) -> None:
 def options(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=lambda value: _version(asked=value), is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            callback=lambda value: _version(asked=value),
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
     ] = False,
 ) -> None:
     """Run and watch task queues."""

@@ -10,6 +10,7 @@ import typer
 from flowq._settings import SETTINGS, resolve
 from flowq.backends.redis.url import parse_url
 from flowq.cli import show
+from flowq.cli.grid import Grid
 from flowq.cli.loading import load_app
 from flowq.cli.target import AsJson
 
@@ -39,7 +40,15 @@ def config(
     if json:
         print(msgspec.json.encode(rows).decode())
         return
-    made = show.table(None, "setting", "value", "from", "variable", "meaning")
+    made = Grid(
+        "setting",
+        "value",
+        "from",
+        "variable",
+        "meaning",
+        text=("value", "meaning"),
+        spare=("variable", "meaning"),
+    )
     for shown in rows:
         value = shown["value"]
         made.add_row(

@@ -12,6 +12,7 @@ import typer
 
 from flowq.backends.redis.views import TypeView
 from flowq.cli import lease_ttl, show
+from flowq.cli.grid import Grid
 from flowq.cli.target import AsJson, Name, Namespace, Url, the_app
 
 Type = Annotated[str, typer.Argument(metavar="TYPE", help="A task's name.")]
@@ -51,7 +52,9 @@ def limits(
     if json:
         print(msgspec.json.encode([_row(t) for t in types]).decode())
         return
-    made = show.table(None, "type", "in force", "set", "declared", "paused", "running", right=("running",))
+    made = Grid(
+        "type", "in force", "set", "declared", "paused", "running", right=("running",), text=("declared",)
+    )
     for t in types:
         declared = " / ".join(_said(d) for d in t.declared) or "nobody serves it"
         made.add_row(

@@ -4,31 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, get_args
 
 import msgspec
 import typer
 from rich.text import Text
 
+from flowq._errors import FailureKind
 from flowq.backends.redis.admin import Admin
-from flowq.backends.redis.letters import Head
+from flowq.backends.redis.letters import Head, Replayed
 from flowq.backends.redis.views import LetterView, as_json
 from flowq.cli import show
 from flowq.cli.exits import Exit
+from flowq.cli.grid import Grid
 from flowq.cli.target import AsJson, Name, Namespace, Url, the_app
 
 app = typer.Typer(
     no_args_is_help=True, help="The dead letters: jobs that ended without success, with the reason."
 )
 
+
+def _known_kind(kind: str | None) -> str | None:
+    kinds = get_args(FailureKind)
+    if kind is not None and kind not in kinds:
+        raise typer.BadParameter(f"{kind!r} is no kind of failure; there are {', '.join(kinds)}")
+    return kind
+
+
 Which = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]...", help="Job ids, or ids of letters as `dead ls` shows them."),
+    typer.Argument(metavar="ID", help="Job ids, or ids of letters as `dead ls` shows them."),
 ]
 Type = Annotated[str | None, typer.Option("--type", "-t", help="Only letters of this type.")]
 Kind = Annotated[
     str | None,
-    typer.Option(help="Only of this kind: error, timeout, rejected, crashed, undecodable, skew, expired."),
+    typer.Option(callback=_known_kind, help=f"Only of this kind: {', '.join(get_args(FailureKind))}."),
 ]
 All = Annotated[bool, typer.Option("--all", help="Every letter (that --type and --kind leave).")]
 
@@ -48,10 +58,12 @@ def ls(
     with the_app(name, url, namespace) as found:
         heads = list(islice(_matching(found, type, kind), limit + 1))
         letters = [letter for h in heads[:limit] if (letter := found.letter(h.letter)) is not None]
+        if not letters:
+            _check_type(found, type)
     if json:
         print(msgspec.json.encode([msgspec.Raw(as_json(letter)) for letter in letters]).decode())
         return
-    made = show.table(None, "job", "letter", "died", "kind", "reason")
+    made = Grid("job", "letter", "died", "kind", "reason", text=("reason",), spare=("letter", "died"))
     for letter in letters:
         made.add_row(
             show.plain(letter.job),
@@ -79,20 +91,22 @@ def show_letter(
     with the_app(name, url, namespace) as found:
         letter = found.letter(which)
     if letter is None:
-        raise _gone(which)
+        typer.echo(f"flowq: {_gone(which)}", err=True)
+        raise typer.Exit(Exit.FAILED)
     if json:
         print(as_json(letter).decode())
     else:
         print_letter(letter)
 
 
-def print_letter(letter: LetterView) -> None:
-    """A dead letter for people."""
+def print_letter(letter: LetterView, *, status: str | None = None) -> None:
+    """A dead letter for people; with the job's ``status``, where that was asked for."""
     console = show.console()
     from flowq.backends.redis.lookup import envelope_of
 
     rows = {
         "job": letter.job,
+        **({} if status is None else {"status": status}),
         "letter": letter.letter,
         "died": show.moment(letter.at),
         "kind": letter.kind,
@@ -123,15 +137,20 @@ def replay(
     everything: All = False,
 ) -> None:
     """Send dead jobs back to work, each as a new job with all its attempts, and remove their letters: both or neither."""
-    missed = 0
+    replayed = missed = 0
     with the_app(name, url, namespace) as found:
-        for letter in _chosen(found, which, type, kind, everything=everything):
-            done = found.replay(letter)
+        for one in _chosen(found, which, type, kind, everything=everything):
+            letter = found.letter(one)
+            done = found.replay(letter) if letter is not None else Replayed(None, _gone(one))
+            job = one if letter is None else letter.job
             if done.job is None:
                 missed += 1
-                typer.echo(f"{letter.job}: not replayed: {done.why}", err=True)
+                typer.echo(f"{job}: not replayed: {done.why}", err=True)
             else:
-                print(f"{letter.job} -> {done.job}")
+                replayed += 1
+                print(f"{job} -> {done.job}")
+    if not replayed and not missed:
+        print("no dead letters")
     if missed:
         raise typer.Exit(Exit.FAILED)
 
@@ -148,44 +167,46 @@ def drop(
     everything: All = False,
 ) -> None:
     """Throw dead letters away for good."""
-    dropped = 0
+    dropped = missed = 0
     with the_app(name, url, namespace) as found:
-        if which:
-            for letter in _chosen(found, which, type, kind, everything=everything):
-                dropped += found.drop(letter.letter)
-        else:
-            for head in _all_heads(found, type, kind, everything=everything):
-                dropped += found.drop(head.letter)
-    print(f"{dropped} dead letters dropped")
+        for one in _chosen(found, which, type, kind, everything=everything):
+            letter = found.letter(one) if which else None
+            if which and letter is None:
+                missed += 1
+                typer.echo(f"{one}: not dropped: {_gone(one)}", err=True)
+            else:
+                dropped += found.drop(one if letter is None else letter.letter)
+    print(f"{show.count(dropped, 'dead letter')} dropped")
+    if missed:
+        raise typer.Exit(Exit.FAILED)
 
 
 def _matching(found: Admin, lane: str | None, kind: str | None) -> Iterator[Head]:
     return (h for h in found.letters() if lane in (None, h.lane) and kind in (None, h.kind))
 
 
-def _all_heads(found: Admin, lane: str | None, kind: str | None, *, everything: bool) -> list[Head]:
-    if not everything and lane is None and kind is None:
-        raise typer.BadParameter("say which: ids, --type, --kind, or --all")
-    return list(_matching(found, lane, kind))
-
-
 def _chosen(
     found: Admin, which: list[str] | None, lane: str | None, kind: str | None, *, everything: bool
-) -> Iterator[LetterView]:
-    """The letters meant. Those of a whole type go oldest first, as they came."""
-    ids = which or [h.letter for h in reversed(_all_heads(found, lane, kind, everything=everything))]
-    for one in ids:
-        letter = found.letter(one)
-        if letter is not None:
-            yield letter
-        elif which:
-            raise _gone(one)
+) -> list[str]:
+    """The ids of the letters meant. Those of a whole type go oldest first, as they came."""
+    if which:
+        return which
+    if not everything and lane is None and kind is None:
+        raise typer.BadParameter("say which: ids, --type, --kind, or --all")
+    ids = [head.letter for head in reversed(list(_matching(found, lane, kind)))]
+    if not ids:
+        _check_type(found, lane)
+    return ids
 
 
-def _gone(which: str) -> typer.BadParameter:
-    return typer.BadParameter(
-        f"there is no dead letter {which!r}: replayed or dropped already, or expired (30 days, newest 100,000)"
-    )
+def _check_type(found: Admin, lane: str | None) -> None:
+    """Where nothing was found: it may be for a slip of the pen."""
+    if lane is not None:
+        found.check_known(lane)
+
+
+def _gone(which: str) -> str:
+    return f"there is no dead letter {which!r}: replayed or dropped already, or expired (30 days, newest 100,000)"
 
 
 def _first_line(text: str) -> str:

@@ -40,7 +40,7 @@ def of_snapshot(s: Snapshot) -> Iterator[Finding]:
             yield Finding(
                 "warn",
                 t.name,
-                f"{t.ready + t.orphaned + t.delayed} jobs wait, and no live worker serves this type",
+                f"{show.count(t.ready + t.orphaned + t.delayed, 'job')} waiting, and no live worker serves this type",
             )
         if t.disagreement and t.override is None:
             yield Finding(

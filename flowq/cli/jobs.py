@@ -9,13 +9,13 @@ import msgspec
 import typer
 from rich.text import Text
 
-from flowq._errors import UnknownTask
 from flowq._model import CancelAnswer, JobStatus
 from flowq.backends.redis.lookup import LOOK_AHEAD
 from flowq.backends.redis.views import JobView, Snapshot, TypeView, WorkerView, as_json
 from flowq.cli import show
 from flowq.cli.dead import print_letter
 from flowq.cli.exits import Exit
+from flowq.cli.grid import Grid
 from flowq.cli.target import AsJson, Name, Namespace, Url, the_app
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job id: type:…")]
@@ -43,23 +43,16 @@ def ls(
     with the_app(name, url, namespace) as found:
         jobs = found.jobs(type, state.value if state else None, limit + 1)
         if not jobs:
-            snapshot = found.snapshot()
-            if all(t.name != type for t in snapshot.types):
-                raise UnknownTask(_unknown_type(type, snapshot))
+            found.check_known(type)
         more, jobs = len(jobs) > limit, jobs[:limit]
     if json:
         print(msgspec.json.encode([msgspec.Raw(as_json(job)) for job in jobs]).decode())
         return
-    made = show.table(
-        None,
-        "job",
-        "state",
-        "since",
-        "worker",
-        "attempt",
-        "crashes",
-        "arguments",
+    made = Grid(
+        *("job", "state", "since", "worker", "attempt", "crashes", "arguments"),
         right=("since", "attempt", "crashes"),
+        text=("arguments",),
+        spare=("worker", "attempt", "state"),
     )
     for job in jobs:
         since = (
@@ -97,11 +90,20 @@ def show_job(
 
 
 def _print_job(job: JobView, snapshot: Snapshot) -> None:
+    if job.letter is not None:
+        # it tells all that the record tells, and more
+        print_letter(job.letter, status=job.status.value)
+        return
     rows: dict[str, str] = {"job": job.id, "status": job.status.value}
+    if job.seconds is not None:
+        rows["since"] = _since(job)
     if job.entry is not None:
-        rows["entry"] = f"{job.entry} (delivered {job.deliveries} times, {job.crashes} crashes)"
+        times = (
+            f"delivered {show.count(job.deliveries, 'time')}, {show.count(job.crashes, 'crash', 'crashes')}"
+        )
+        rows["entry"] = f"{job.entry} ({times})"
     if job.member is not None:
-        rows["worker"] = _worker_name(job.member, snapshot)
+        rows["worker"] = _worker_name(job.member, snapshot).removeprefix("worker ")
     if job.envelope is not None:
         rows["attempt"] = str(job.attempt)
         rows["arguments"] = show.arguments(job.envelope, length=2000)
@@ -115,9 +117,13 @@ def _print_job(job: JobView, snapshot: Snapshot) -> None:
     console = show.console()
     for key, value in rows.items():
         console.print(Text(f"{key:10} ", style="dim") + show.plain(value), soft_wrap=True)
-    if job.letter is not None:
-        console.print()
-        print_letter(job.letter)
+
+
+def _since(job: JobView) -> str:
+    if job.status is not JobStatus.DELAYED or job.seconds is None:
+        return show.seconds(job.seconds)
+    due = job.seconds
+    return f"due in {show.seconds(due)}" if due >= 0 else f"was due {show.seconds(-due)} ago"
 
 
 def why(job_id: JobId, name: Name = None, url: Url = None, namespace: Namespace = None) -> None:
@@ -195,14 +201,14 @@ def _ready(job: JobView, lane: TypeView | None, snapshot: Snapshot, ahead: int) 
     lines = _obstacles(lane, snapshot)
     if ahead:
         lines.append(
-            f"{ahead}{' or more' if ahead >= LOOK_AHEAD else ''} ready jobs of its type are in front of it"
+            f"ready jobs of its type in front of it: {ahead}{' or more' if ahead >= LOOK_AHEAD else ''}"
         )
     if job.deliveries:
         lines.append(
             "it was handed back by a worker (not counted as an attempt) and is taken up before new ones"
         )
     if job.crashes:
-        lines.append(f"it took its worker down {job.crashes} times")
+        lines.append(f"it took its worker down {show.count(job.crashes, 'time')}")
     if not lines:
         lines.append("nothing stands in its way: it starts within a second; ask again")
     return [f"it has been ready for {show.seconds(job.seconds)}", *lines]
@@ -270,8 +276,3 @@ def cancel(
     )
     if answer is CancelAnswer.UNKNOWN:
         raise typer.Exit(Exit.FAILED)
-
-
-def _unknown_type(lane: str, snapshot: Snapshot) -> str:
-    known = ", ".join(t.name for t in snapshot.types) or "none yet"
-    return f"app {snapshot.name!r} has no type {lane!r}; its types: {known}"

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 PREVIEW = 60
 """Characters of a job's arguments in a list."""
 
 
+NO_EDGE = 10_000
+"""Characters a line of what is no terminal may have: ``grep`` and ``cut`` want a row to be a line. ``COLUMNS`` says otherwise."""
+
+
 def console() -> Console:
     """Standard output; without colour if it is no terminal or NO_COLOR is set."""
-    return Console(highlight=False)
+    made = Console(highlight=False)
+    return made if made.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=NO_EDGE)
 
 
-def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
-    """A table in the house's style; the columns named in ``right`` hold numbers."""
-    made = Table(
-        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
-    for column in columns:
-        made.add_column(
-            column,
-            justify="right" if column in right else "left",
-            overflow="fold",
-            header_style="dim",
-            min_width=len(column),
-        )
-    return made
+def count(n: int, one: str, many: str = "") -> str:
+    """``1 job``, ``2 jobs``."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def printable(text: str) -> str:

@@ -9,7 +9,6 @@ import msgspec
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from flowq._model import MOST_LETTERS
@@ -19,6 +18,7 @@ from flowq.backends.redis.views import VIEW_VERSION, Snapshot, TtlView, TypeView
 from flowq.cli import show
 from flowq.cli.checks import parse_check
 from flowq.cli.exits import Exit
+from flowq.cli.grid import Grid
 from flowq.cli.target import AsJson, Name, Namespace, Url, address_of, the_app
 
 WATCH_EVERY: Final = 1.0
@@ -66,7 +66,11 @@ def _watch(found: admin.Admin, *, json: bool) -> None:
             while True:
                 print(as_line(found.snapshot()), flush=True)
                 time.sleep(WATCH_EVERY)
-        with Live(render(found.snapshot()), console=show.console(), auto_refresh=False, screen=False) as live:
+        console = show.console()
+        while not console.is_terminal:
+            console.print(render(found.snapshot()), Text())
+            time.sleep(WATCH_EVERY)
+        with Live(render(found.snapshot()), console=console, auto_refresh=False, screen=False) as live:
             while True:
                 time.sleep(WATCH_EVERY)
                 live.update(render(found.snapshot()), refresh=True)
@@ -86,7 +90,7 @@ def list_apps(url: Url = None, *, json: AsJson = False) -> None:
     if json:
         print(msgspec.json.encode([msgspec.Raw(as_json(row)) for row in rows]).decode())
         return
-    made = show.table(None, "app", "namespace", "workers", "types", right=("workers", "types"))
+    made = Grid("app", "namespace", "workers", "types", right=("workers", "types"))
     for row in rows:
         made.add_row(row.name, row.namespace or "", str(row.workers), str(row.types))
     show.console().print(made if rows else f"{address} has no app of flowq yet")
@@ -96,8 +100,8 @@ def list_apps(url: Url = None, *, json: AsJson = False) -> None:
 
 
 def render(snapshot: Snapshot) -> RenderableType:
-    """The whole page."""
-    return Group(_head(snapshot), Text(), _types(snapshot), Text(), _workers(snapshot), *_notes(snapshot))
+    """The whole page; what needs a hand comes first, since a small screen cuts the end."""
+    return Group(_head(snapshot), *_notes(snapshot), Text(), _types(snapshot), Text(), _workers(snapshot))
 
 
 def _head(s: Snapshot) -> Text:
@@ -132,7 +136,7 @@ def _types(s: Snapshot) -> RenderableType:
     shown = {name: counts for name, counts in trouble.items() if any(counts.values())}
     columns = ("type", "ready", "oldest", "runs", "limit", "delayed", "dead", "done", "failed", *shown, "by")
     right = ("ready", "oldest", "runs", "delayed", "dead", "done", "failed", *shown)
-    made = show.table(None, *columns, right=right)
+    made = Grid(*columns, right=right, text=("by",), spare=("by",))
     hosts = {w.member: f"{w.host}:{w.pid}" for w in s.workers}
     for t in s.types:
         by = ", ".join(f"{hosts.get(m, m[:8])}×{n}" for m, n in t.running_by.items())
@@ -179,10 +183,11 @@ def _limit(t: TypeView) -> Text:
 def _workers(s: Snapshot) -> RenderableType:
     if not s.workers:
         return Text("no workers", style="yellow")
-    made: Table = show.table(
-        None,
+    made = Grid(
         *("worker", "host", "pid", "version", "loop", "lease", "up", "runs", "of", "serves"),
         right=("pid", "lease", "up", "runs", "of"),
+        text=("serves",),
+        spare=("loop", "version", "serves"),
     )
     for w in s.workers:
         served = ", ".join(w.lanes[:6]) + (f" and {len(w.lanes) - 6} more" if len(w.lanes) > 6 else "")
@@ -212,6 +217,10 @@ def _change(change: TtlView, alive: int) -> str:
     )
 
 
+def _waiting(n: int) -> str:
+    return "its job waits" if n == 1 else f"its {n} jobs wait"
+
+
 def _notes(s: Snapshot) -> list[Text]:
     notes: list[str] = []
     if s.lease_ttl_change is not None:
@@ -219,13 +228,14 @@ def _notes(s: Snapshot) -> list[Text]:
     for t in s.types:
         if t.unserved:
             notes.append(
-                f"{t.name}: nobody serves it; its {t.ready + t.orphaned + t.delayed} jobs wait for a worker that has its code"
+                f"{t.name}: nobody serves it; {_waiting(t.ready + t.orphaned + t.delayed)} for a worker that has its code"
             )
         if t.disagreement and not t.paused and t.override is None:
             notes.append(f"{t.name}: live workers declare different limits; the least holds")
         if t.recent.get("skewed"):
             notes.append(
-                f"{t.name}: {t.recent['skewed']} times in the last minutes a job did not fit its worker's version of the code"
+                f"{t.name}: {show.count(t.recent['skewed'], 'time')} in the last minutes a job did not fit its worker's version of "
+                "the code"
             )
         if t.next_due is not None and t.next_due < -5 and t.served_by:
             notes.append(
@@ -245,4 +255,4 @@ def _notes(s: Snapshot) -> list[Text]:
         notes.append(f"{s.letters} dead letters of at most {MOST_LETTERS}: beyond that the oldest are lost")
     if s.workers and not any(w.alive for w in s.workers):
         notes.append("no worker is alive; the lease clock only moves when somebody calls")
-    return [Text(), *(show.plain(f"! {note}", "yellow") for note in notes)] if notes else []
+    return [show.plain(f"! {note}", "yellow") for note in notes]

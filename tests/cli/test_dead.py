@@ -53,7 +53,7 @@ def test_replay_makes_a_fresh_job_and_removes_the_letter(stage: Stage, flowq: Ru
         "ready",
         {"v": 1, "task": "resize", "args": ["a.png"], "future": {"a": 1.0}},
     )
-    assert again.code == 2
+    assert again.code == 1
     assert "no dead letter" in again.err
     assert stage.client.xlen(stage.keys.dead) == 0
 
@@ -146,9 +146,26 @@ def test_drop(stage: Stage, flowq: Run) -> None:
     died(stage, 2)
 
     assert flowq("dead", "drop").code == 2
-    assert "1 dead letters dropped" in flowq("dead", "drop", one).out
-    assert "1 dead letters dropped" in flowq("dead", "drop", "--all").out
+    assert "1 dead letter dropped" in flowq("dead", "drop", one).out
+    assert "1 dead letter dropped" in flowq("dead", "drop", "--all").out
     assert stage.client.xlen(stage.keys.dead) == 0
+
+
+def test_what_is_not_there_is_said(stage: Stage, flowq: Run) -> None:
+    """A slip of the pen in a type or a kind is an error, a letter that has gone exit code 1; the others are done all the same."""
+    one, two = died(stage, 1), died(stage, 2)
+
+    assert flowq("dead", "replay", "--type", "resise").code == 78
+    assert "its types: resize" in flowq("dead", "ls", "--type", "resise").err
+    assert "'eror' is no kind of failure; there are error," in flowq("dead", "ls", "--kind", "eror").err
+    assert flowq("dead", "replay", "--kind", "timeout").out == "no dead letters\n"
+    gone = flowq("dead", "show", "resize:1-1")
+    assert (gone.code, gone.err.count("\n")) == (1, 1)
+    assert "there is no dead letter 'resize:1-1'" in gone.err
+    ran = flowq("dead", "replay", "resize:1-1", one)
+    assert (ran.code, ran.out.startswith(f"{one} -> ")) == (1, True)
+    ran = flowq("dead", "drop", "resize:1-1", two)
+    assert (ran.code, ran.out) == (1, "1 dead letter dropped\n")
 
 
 @pytest.mark.parametrize("count", [3, 2500])

@@ -52,7 +52,8 @@ def test_ls_of_an_unknown_type(stage: Stage, flowq: Run) -> None:
     ran = flowq("ls", "resise")
 
     assert ran.code == 78
-    assert "no type 'resise'; its types: resize" in ran.err
+    assert "no type 'resise' on " in ran.err
+    assert "; its types: resize\n" in ran.err
 
 
 def test_a_job_cannot_write_to_the_terminal(stage: Stage, flowq: Run) -> None:
@@ -98,6 +99,21 @@ def test_show_of_a_dead_job_has_its_letter(stage: Stage, flowq: Run) -> None:
     assert "ValueError: no" in page
     assert "Traceback: here" in page
     assert f"flowq dead replay {job}" in page
+    assert page.count("ValueError: no\n") == 2, "as the reason and in the traceback, not told twice"
+
+
+def test_show_says_since_when(stage: Stage, flowq: Run) -> None:
+    """How long it has been ready or running, and when a delayed one is due."""
+    later = stage.submit("resize", delay=3600)
+    stage.submit("email")
+    me = stage.join(email=policy())
+    running = stage.claim(me)[0]
+
+    assert "since      due in 60m" in flowq("show", later).out
+    page = flowq("show", f"email:{running.entry}").out
+    assert "since      0." in page
+    assert f"worker     {me.member[:8]} on here" in page
+    assert "(delivered 1 time, 0 crashes)" in page
 
 
 def test_unknown_job_and_no_job_id(stage: Stage, flowq: Run) -> None:
@@ -109,7 +125,7 @@ def test_unknown_job_and_no_job_id(stage: Stage, flowq: Run) -> None:
 
     assert unknown.code == 1
     assert "there never was such a job" in unknown.out
-    assert nonsense.code == 78
+    assert nonsense.code == 2
     assert "is no job id" in nonsense.err
 
 
@@ -130,7 +146,7 @@ def test_why_names_each_obstacle(stage: Stage, flowq: Run) -> None:
     assert "no live worker serves resize" in unserved
     assert f"it is running: worker {me.member[:8]} on here, process 1" in running
     assert "the limit is reached: 1 of 1 are in flight" in waiting
-    assert "1 ready jobs of its type are in front of it" in waiting
+    assert "ready jobs of its type in front of it: 1" in waiting
     assert "resize is paused: flowq resume resize" in paused
 
 

@@ -84,7 +84,7 @@ class Admin:
         Raises:
             UnknownTask: no such lane was ever served or submitted to.
         """
-        self._check_known(lane)
+        self.check_known(lane)
         record = encode_record(Record(status="cancelled", reason=reason))
         return purging.purge(self._client, self._keys, lane, record, CANCEL_RECORD_TTL_MS)
 
@@ -114,11 +114,16 @@ class Admin:
         return lease_ttl.read_reply(scripts.LEASE_TTL.call_sync(self._client, self._clock, args), ttl)
 
     def _control(self, lane: str, what: str, value: int) -> int | None:
-        self._check_known(lane)
+        self.check_known(lane)
         force = int(scripts.CONTROL.call_sync(self._client, self._clock, [lane, what, value]))
         return None if force < 0 else force
 
-    def _check_known(self, lane: str) -> None:
+    def check_known(self, lane: str) -> None:
+        """See whether the app has this type.
+
+        Raises:
+            UnknownTask: it has not; those that it has.
+        """
         known = {text(t) for t in execute_sync(self._client, "SMEMBERS", self._keys.types)}
         if lane not in known:
             some = ", ".join(sorted(known)[:20]) or "none yet"

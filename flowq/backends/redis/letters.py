@@ -10,7 +10,7 @@ import attrs
 import msgspec
 
 from flowq._envelope import afresh
-from flowq._errors import ConfigurationError
+from flowq._errors import InvalidArguments
 from flowq.backends.redis.reader import raw_pairs, text
 from flowq.backends.redis.script import Script, execute_sync, load_text
 from flowq.backends.redis.views import LetterView
@@ -77,7 +77,7 @@ def find(client: redis.Redis, keys: Keys, which: str) -> LetterView | None:
             return None
         letter = found.letter
     elif not letter.replace("-", "", 1).isdigit():
-        raise ConfigurationError(
+        raise InvalidArguments(
             f"{which!r} is neither a job id (type:…) nor the id of a dead letter (<ms>-<n>)"
         )
     rows = execute_sync(client, "XRANGE", keys.dead, letter, letter)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import msgspec
 
-from flowq._errors import ConfigurationError
+from flowq._errors import InvalidArguments
 from flowq._model import HANDED_BACK, JobStatus
 from flowq.backends.redis import letters, scripts
 from flowq.backends.redis.facts import Now
@@ -45,11 +45,11 @@ def job(client: redis.Redis, keys: Keys, job_id: str, where: str) -> JobView:
     """One job by its id.
 
     Raises:
-        ConfigurationError: this is no job id. ServerError: no answer.
+        InvalidArguments: this is no job id. ServerError: no answer.
     """
     lane, separator, first = job_id.partition(":")
     if not separator or not lane or not first:
-        raise ConfigurationError(
+        raise InvalidArguments(
             f"{job_id!r} is no job id: they look like resize:1764000000000-0 (Job.id, `flowq ls TYPE`)"
         )
     state = text(scripts.STATUS.call_sync(client, [keys.clock], [job_id]))
