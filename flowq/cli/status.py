@@ -113,12 +113,12 @@ def _head(s: Snapshot) -> Text:
     if s.lease_ttl_change is not None:
         ttl = f"lease {s.lease_ttl_change.before:g}s -> {s.lease_ttl_change.to:g}s"
     if s.epoch_age is not None:
-        ttl += f", no failover or restart for {show.seconds(s.epoch_age)}"
+        ttl += f", stable {show.seconds(s.epoch_age)}"
+    facts = [f"{server.kind} {server.version}", memory, f"persistence {server.persistence}"]
+    if server.eviction != "noeviction":
+        facts.append(server.eviction)
     text = Text(full_name(s.name, s.namespace), style="bold")
-    text.append(
-        f"   {server.kind} {server.version}, {memory}, persistence {server.persistence}, {server.eviction}   {ttl}",
-        style="default",
-    )
+    text.append(f"   {', '.join(facts)}   {ttl}", style="default")
     if s.quarantine > 0:
         text.append(
             f"\nquarantine: the server forgot, limited types start nothing for {s.quarantine:.1f}s",
