@@ -32,6 +32,7 @@ from flowq._core.prefetch import (
     look_ahead,
     share_ahead,
 )
+from flowq._core.reach import Reach
 from flowq._core.verdict import Bury, EndCancelled, Forget, GiveBack, RunAgain, Verdict
 from flowq._model import (
     Again,
@@ -142,6 +143,24 @@ def test_a_settle_is_bounded_and_everything_is_sent(ends: list[Ended]) -> None:
         assert not fits
         left = left[n:]
     assert how_many([]) == 0
+
+
+# --- reach
+
+loads = st.builds(Load, st.integers(1, 2000), counts, counts)
+looks = st.tuples(counts, st.floats(0.002, 100), loads)
+
+
+@given(st.lists(looks, max_size=30), st.integers(1, 2000), counts)
+def test_a_reach_never_stops_a_worker(seen: list[tuple[int, float, Load]], room: int, waiting: int) -> None:
+    """Whatever was seen: who has room asks, for no more than it has; and when all that is granted starts, for all of it soon."""
+    reach = Reach()
+    for ended, took, load in seen:
+        reach.add(ended, took, load)
+        assert 1 <= reach.part_of(room, waiting) <= room
+    for _ in range(11):
+        reach.add(0, 0.002, Load(2000, 0, 0))
+    assert reach.part_of(room, 0) == room
 
 
 # --- prefetch
