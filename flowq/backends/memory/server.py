@@ -98,11 +98,7 @@ class MemoryServer:
         """One transition: the clock first, then what has expired, then the body; last, wake who waited for it."""
         with self._lock:
             state = self._state
-            if self._clock is None:
-                raise RuntimeError(
-                    "this MemoryServer has no clock yet: open it in an event loop, or pass clock="
-                )
-            state.clock.tick(self._clock(), state.step_ms)
+            state.clock.tick(self.now_ms, state.step_ms)
             jobs.prune(state)
             fleet.sweep(state)
             try:
