@@ -22,6 +22,7 @@ import anyio
 import anyio.lowlevel
 
 import flowq
+from flowq._fleet import Survey
 from flowq._model import (
     Claimed,
     Confirmed,
@@ -32,7 +33,6 @@ from flowq._model import (
     Renewed,
     Settled,
     Status,
-    Survey,
     Want,
 )
 from flowq._runtime.options import RunOptions

@@ -1,4 +1,4 @@
-"""The nouns: what passes between the rooms. No I/O, no defaults that read a clock.
+"""The nouns of a job's way and of a member's: what passes between the rooms. No I/O, no defaults that read a clock.
 
 What users hold is attrs; what is made once per job on the hot path is a msgspec Struct without garbage collector tracking
 (an attrs frozen instance costs five times as much to make).
@@ -7,16 +7,10 @@ What users hold is attrs; what is made once per job on the hot path is a msgspec
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import msgspec
-
-MOST_LETTERS = 100_000
-"""Dead letters that an app keeps; beyond, the oldest go. ``finish.lua`` has the same number."""
-MANY_LETTERS = MOST_LETTERS * 4 // 5
-"""So many are worth a warning."""
 
 CancelReason = Literal["cancelled", "timeout", "shutdown", "lease_lost"]
 """Why a running body was cancelled: by ``job.cancel()``, by its timeout, by the worker's end, or with the worker's lease."""
@@ -183,32 +177,6 @@ class Renewed(msgspec.Struct, gc=False):
     """As in ``Joined``."""
 
 
-class TtlChange(msgspec.Struct, gc=False, frozen=True):
-    """How far a change of the fleet's lease TTL is. All in seconds, or live members."""
-
-    ttl: float
-    """The larger one while the change is under way: what the server, and whoever waits for a dead worker, reckons with."""
-    to: float
-    under_way: bool
-    is_open: bool
-    """Every live member heeds it: workers with either value may join."""
-    live: int
-    heeding: int
-    configured: int
-    """Of the live ones, those that were started with the wanted value."""
-
-
-def ttl_change(text: str) -> tuple[float, float] | None:
-    """The seconds from which and to which the lease TTL is being changed, of a change as it travels: ``<from ms> <to ms> <nonce>``.
-
-    A ``?`` before it is from a worker that was only told to wait for it.
-    """
-    if not text:
-        return None
-    before, after, _ = text.removeprefix("?").split(" ", 2)
-    return int(before) / 1000, int(after) / 1000
-
-
 class Submission(msgspec.Struct, gc=False):
     """One job on its way into its stream."""
 
@@ -270,47 +238,6 @@ class Record(msgspec.Struct, omit_defaults=True):
     reason: str = ""
 
 
-def each_once(limits: Iterable[int | None]) -> tuple[int | None, ...]:
-    """Limits that several say of one lane, the least first; None: no limit."""
-    return tuple(sorted(set(limits), key=lambda limit: (limit is None, limit or 0)))
-
-
-@attrs.frozen
-class LaneSurvey:
-    """One lane at a look, whoever serves it."""
-
-    lane: str
-    served: bool
-    """Some pool that has members serves it."""
-    waiting: int
-    """Entries of its stream: ready, or in the hands of workers, live or dead."""
-    oldest: float | None
-    """Seconds since the first of them was put there, if nobody serves the lane; None: somebody does, or there is none."""
-    declared: tuple[int | None, ...] = attrs.field(converter=each_once)
-    """The limits that the code of live workers declares, each once; None: no limit."""
-
-
-@attrs.frozen
-class Survey:
-    """What no reply of the hot path tells: a look at the app as a whole, asked for about once a minute."""
-
-    speaks: bool
-    """The caller is the one live member that says what concerns the whole fleet."""
-    time: float | None
-    """Unix seconds by the server's clock; None: it has none of its own."""
-    memory: float | None
-    """Percent of the server's limit in use; None: it has no limit."""
-    letters: int
-    limits: Mapping[str, int]
-    """Lane → limit in force; absent: unlimited, 0: nothing starts."""
-    override: Mapping[str, int]
-    paused: frozenset[str]
-    lanes: tuple[LaneSurvey, ...] = ()
-    """Every lane of the app, for the member that speaks; for all others none."""
-    foreign: frozenset[str] = frozenset()
-    """Of the lanes those in whose place somebody else's value lies; they are not in ``lanes``."""
-
-
 @attrs.frozen
 class LeaseTimes:
     """All times of the lease in seconds, derived from the TTL (LEASE.md's inequalities)."""
@@ -329,6 +256,3 @@ class LeaseTimes:
     def trusted(self) -> float:
         """How long a renewal may be trusted, from when it was sent."""
         return self.ttl - self.margin
-
-
-JSON = dict[str, Any]

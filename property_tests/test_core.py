@@ -34,6 +34,7 @@ from flowq._core.prefetch import (
 )
 from flowq._core.reach import Reach
 from flowq._core.verdict import Bury, EndCancelled, Forget, GiveBack, RunAgain, Verdict
+from flowq._fleet import Survey
 from flowq._model import (
     Again,
     Cancelled,
@@ -44,7 +45,6 @@ from flowq._model import (
     Released,
     Submission,
     Succeeded,
-    Survey,
     Want,
 )
 from flowq.backends.memory import MemoryServer

@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-from flowq._model import LaneSurvey, Survey
+from flowq._fleet import LaneSurvey, Survey
 
 SLACK = 1.0
 """Seconds by which the server's clock may leave ours between two looks without having stepped."""

@@ -14,7 +14,7 @@ import anyio
 
 from flowq._core import outlook
 from flowq._errors import ServerError
-from flowq._model import MANY_LETTERS, MOST_LETTERS, LaneSurvey, Survey
+from flowq._fleet import MANY_LETTERS, MOST_LETTERS, LaneSurvey, Survey
 from flowq._runtime.aside import Aside
 from flowq._runtime.floor import Floor
 from flowq._runtime.member import Member

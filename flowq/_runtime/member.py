@@ -16,7 +16,8 @@ from os import getpid
 import attrs
 
 from flowq._core.lease import Lease
-from flowq._model import Delivery, LanePolicy, LeaseTimes, ttl_change
+from flowq._fleet import ttl_change
+from flowq._model import Delivery, LanePolicy, LeaseTimes
 from flowq._runtime.floor import NO_LEASE, Floor
 from flowq._runtime.keeper import Keeper
 from flowq.backends.protocol import Backend, MemberFacts, Standing, TtlNotYet

@@ -16,6 +16,7 @@ from typing import Protocol
 import attrs
 
 from flowq._errors import ConfigurationError, FlowqError
+from flowq._fleet import Survey, TtlChange
 from flowq._model import (
     CancelAnswer,
     Confirmed,
@@ -30,8 +31,6 @@ from flowq._model import (
     Renewed,
     Settled,
     Submission,
-    Survey,
-    TtlChange,
     Want,
 )
 

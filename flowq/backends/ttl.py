@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowq._errors import ConfigurationError
-from flowq._model import ttl_change
+from flowq._fleet import ttl_change
 from flowq.backends.protocol import OtherTtl, TtlNotYet
 
 

@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from flowq._model import MOST_LETTERS
+from flowq._fleet import MOST_LETTERS
 from flowq.backends.redis.fitness import Finding
 from flowq.backends.redis.views import Snapshot
 from flowq.cli import show

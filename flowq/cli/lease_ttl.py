@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import typer
 
-from flowq._model import TtlChange
+from flowq._fleet import TtlChange
 from flowq.backends.redis.admin import Admin
 from flowq.cli.exits import Exit
 

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from flowq._model import MOST_LETTERS
+from flowq._fleet import MOST_LETTERS
 from flowq.backends.redis import admin
 from flowq.backends.redis.keys import full_name
 from flowq.backends.redis.views import VIEW_VERSION, Snapshot, TtlView, TypeView, as_json

@@ -13,7 +13,8 @@ from typing import Any
 import attrs
 import msgspec
 
-from flowq._model import HANDED_BACK, Again, Ended, Exchanged, Receipt, Submission, Survey, Want
+from flowq._fleet import Survey
+from flowq._model import HANDED_BACK, Again, Ended, Exchanged, Receipt, Submission, Want
 from flowq._task import Task
 from flowq.backends.memory import DeadLetter, LaneCounts, MemoryServer
 from flowq.backends.memory.bell import Wake

@@ -9,7 +9,7 @@ import pytest
 
 import flowq
 from flowq._core.outlook import Reading, disagreements, limit_changes, step, unserved
-from flowq._model import MOST_LETTERS, LaneSurvey, Survey
+from flowq._fleet import MOST_LETTERS, LaneSurvey, Survey
 
 
 def look(

@@ -9,7 +9,8 @@ import anyio
 import attrs
 import pytest
 
-from flowq._model import Submission, Survey
+from flowq._fleet import Survey
+from flowq._model import Submission
 from flowq._runtime import housekeeping
 from flowq.backends.protocol import Standing
 from tests.runtime.conftest import Stage, virtually

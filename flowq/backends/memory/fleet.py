@@ -7,17 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from flowq._model import (
-    Confirmed,
-    Delivery,
-    Joined,
-    LanePolicy,
-    LaneSurvey,
-    Renewed,
-    Settled,
-    Status,
-    Survey,
-)
+from flowq._fleet import LaneSurvey, Survey
+from flowq._model import Confirmed, Delivery, Joined, LanePolicy, Renewed, Settled, Status
 from flowq.backends.memory.lease_ttl import admit, advance
 from flowq.backends.memory.rows import Lane, Member, Pool
 from flowq.backends.memory.state import State

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq._model import TtlChange, ttl_change
+from flowq._fleet import TtlChange, ttl_change
 from flowq.backends.memory.state import State
 from flowq.backends.ttl import busy, no_fleet, other_ttl
 

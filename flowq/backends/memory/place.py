@@ -13,6 +13,7 @@ import anyio.lowlevel
 import attrs
 
 from flowq._errors import FlowqError, Unavailable
+from flowq._fleet import Survey, TtlChange
 from flowq._model import (
     CancelAnswer,
     Confirmed,
@@ -27,8 +28,6 @@ from flowq._model import (
     Renewed,
     Settled,
     Submission,
-    Survey,
-    TtlChange,
     Want,
 )
 from flowq.backends.memory.bell import Wake, call_in_loop

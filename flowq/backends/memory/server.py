@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import attrs
 
+from flowq._fleet import Survey, TtlChange
 from flowq._model import (
     CancelAnswer,
     Confirmed,
@@ -24,8 +25,6 @@ from flowq._model import (
     Renewed,
     Settled,
     Submission,
-    Survey,
-    TtlChange,
     Want,
 )
 from flowq.backends.memory import audit, claim, fleet, jobs, lease_ttl, settle, submit

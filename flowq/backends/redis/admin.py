@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from flowq._codec import encode_record
 from flowq._errors import UnknownTask
-from flowq._model import CancelAnswer, Record, TtlChange
+from flowq._fleet import TtlChange
+from flowq._model import CancelAnswer, Record
 from flowq.backends.redis import audit, lease_ttl, letters, lookup, purging, scripts, snapshot
 from flowq.backends.redis.fitness import Finding
 from flowq.backends.redis.keys import Keys, app_prefix

@@ -14,7 +14,8 @@ from flowq._errors import ConfigurationError
 from flowq.backends.redis import lease_ttl, scripts, surveying
 
 if TYPE_CHECKING:
-    from flowq._model import Confirmed, Delivery, Joined, LanePolicy, Renewed, Survey, TtlChange
+    from flowq._fleet import Survey, TtlChange
+    from flowq._model import Confirmed, Delivery, Joined, LanePolicy, Renewed
     from flowq.backends.protocol import MemberFacts, Renewer, Standing
     from flowq.backends.redis.channel import Channel
     from flowq.backends.redis.keys import Keys

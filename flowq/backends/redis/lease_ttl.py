@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from flowq._model import TtlChange
+from flowq._fleet import TtlChange
 from flowq.backends.redis.scripts import Args
 from flowq.backends.ttl import busy, no_fleet
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from flowq._model import ttl_change
+from flowq._fleet import ttl_change
 from flowq.backends.redis.facts import Facts, Now, read_facts
 from flowq.backends.redis.keys import Keys
 from flowq.backends.redis.lanes import read_lanes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from flowq._errors import ForeignValue
-from flowq._model import LaneSurvey, Survey
+from flowq._fleet import LaneSurvey, Survey
 from flowq.backends.redis import scripts
 from flowq.backends.redis.reader import counters, text
 

@@ -11,7 +11,8 @@ from typing import Any
 import attrs
 import msgspec
 
-from flowq._model import MANY_LETTERS, JobStatus, each_once
+from flowq._fleet import MANY_LETTERS, each_once
+from flowq._model import JobStatus
 
 VIEW_VERSION = 1
 """Version of what ``flowq status --json`` prints; it goes up when a field changes its meaning or goes away."""

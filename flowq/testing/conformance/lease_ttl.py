@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flowq._errors import ConfigurationError
-from flowq._model import Status, ttl_change
+from flowq._fleet import ttl_change
+from flowq._model import Status
 from flowq.backends.protocol import TtlNotYet
 from flowq.testing.conformance.actor import Actor
 from flowq.testing.conformance.jobs import policy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq._model import LaneSurvey, Survey
+from flowq._fleet import LaneSurvey, Survey
 from flowq.testing.conformance.jobs import dead, policy
 from flowq.testing.conformance.stage import Clauses, Stage
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from flowq._errors import FlowqError
+from flowq._fleet import Survey, TtlChange
 from flowq._model import (
     CancelAnswer,
     Confirmed,
@@ -21,8 +22,6 @@ from flowq._model import (
     Renewed,
     Settled,
     Submission,
-    Survey,
-    TtlChange,
     Want,
 )
 from flowq.backends.memory.clock import loop_clock
