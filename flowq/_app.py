@@ -7,7 +7,7 @@ is ``flowq.run``), or read the environment and connect at import.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from functools import partial
@@ -16,13 +16,14 @@ from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from anyio.lowlevel import checkpoint
 
+from flowq._chunks import chunks, submit_chunks
 from flowq._collection import Registry, Tasks
 from flowq._context import RunningJob
-from flowq._errors import ConfigurationError, DuplicateTask, FlowqError, SubmitUnknown
+from flowq._errors import ConfigurationError, DuplicateTask, SubmitUnknown
 from flowq._job import Job
 from flowq._open import Places
 from flowq._options import TaskPolicy, check_count, check_name
-from flowq._producer import BatchUnknown, chunks
+from flowq._producer import BatchUnknown
 from flowq._session import Gate, Session
 from flowq._settings import APP_DEFAULTS, SETTINGS, AppOptions, Configured
 from flowq._sync import SyncProducer
@@ -239,27 +240,7 @@ class App(Registry, Configured, Generic[S]):
             As ``Task.enqueue``.
         """
         await checkpoint()
-        return await self._submit_chunks(chunks(bounds), [])
-
-    async def _submit_chunks(
-        self,
-        chunks: Iterator[list[Bound[R]]],
-        accepted: list[Job[R]],
-        resend: Callable[[], Awaitable[list[Job[R]]]] | None = None,
-    ) -> list[Job[R]]:
-        try:
-            if resend is not None:
-                accepted += await resend()
-            for chunk in chunks:
-                accepted += await self.submit(chunk)
-        except SubmitUnknown as exc:
-            unknown = SubmitUnknown(str(exc), partial(self._submit_chunks, chunks, accepted, exc.resend))
-            unknown.accepted = tuple(accepted)
-            raise unknown from exc.__cause__
-        except FlowqError as exc:
-            exc.accepted = tuple(accepted)
-            raise
-        return accepted
+        return await submit_chunks(chunks(bounds), self.submit, [])
 
     async def submit(self, bounds: list[Bound[R]], again: Any = None) -> list[Job[R]]:
         """Submit one chunk of at most 500, or the same one again; what ``Task.enqueue`` uses. A checkpoint."""

@@ -13,9 +13,8 @@ from __future__ import annotations
 import copy
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -38,14 +37,6 @@ RESEND_WINDOW = 110.0
 
 _now = monotonic_clock()
 """The server's 120 seconds run on while this machine sleeps."""
-
-
-class _HasSubmission(Protocol):
-    @property
-    def submission(self) -> Submission: ...
-
-
-B = TypeVar("B", bound=_HasSubmission)
 
 
 class _Ask:
@@ -273,17 +264,3 @@ class Producer:
                 own = copy.copy(error)
             own.__cause__ = error
             ask.finish(own)
-
-
-def chunks(bounds: Iterable[B]) -> Iterator[list[B]]:
-    """Cut what shall be submitted into what one batch may hold."""
-    chunk: list[B] = []
-    size = 0
-    for bound in bounds:
-        size += len(bound.submission.envelope)
-        if chunk and (len(chunk) == MAX_BATCH or size > MAX_BYTES):
-            yield chunk
-            chunk, size = [], len(bound.submission.envelope)
-        chunk.append(bound)
-    if chunk:
-        yield chunk

@@ -18,12 +18,13 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.lowlevel import EventLoopToken, current_token
 
+from flowq._chunks import chunks
 from flowq._clock import monotonic_clock
 from flowq._errors import FlowqError, NotEntered, OutcomeUnknown, SubmitUnknown, Unavailable
 from flowq._job import JobFacts, Kind
 from flowq._model import CancelAnswer, JobStatus, Receipt, Record, Submission
 from flowq._options import seconds
-from flowq._producer import RESEND_WINDOW, chunks
+from flowq._producer import RESEND_WINDOW
 from flowq._task import Bound, Registration
 
 if TYPE_CHECKING:

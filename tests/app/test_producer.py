@@ -11,9 +11,10 @@ import anyio.lowlevel
 import pytest
 
 import flowq
+from flowq._chunks import chunks
 from flowq._errors import FlowqError, OutcomeUnknown, ServerFull, SubmitUnknown, Unavailable
 from flowq._model import Receipt, Submission
-from flowq._producer import MAX_BATCH, MAX_BYTES, BatchUnknown, Producer, chunks
+from flowq._producer import MAX_BATCH, MAX_BYTES, BatchUnknown, Producer
 from flowq.backends.protocol import Backend
 
 
