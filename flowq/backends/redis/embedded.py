@@ -17,33 +17,37 @@ last second or two with ``appendfsync="everysec"``, nothing with ``"always"``.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import hashlib
 import logging
 import os
-import stat
 import subprocess
 import sys
 import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Self
+from typing import BinaryIO, Final, Literal, Self
 from urllib.parse import quote
 
 from flowq._errors import ConfigurationError, OutcomeUnknown, ServerError, Unavailable
+from flowq.backends.redis.embedded_files import (
+    POLL,
+    lock_within,
+    locked,
+    log_end,
+    opened,
+    server_pid,
+    server_runs,
+    socket_path,
+    try_lock,
+)
 from flowq.backends.redis.find_server import find_redis_server
 from flowq.backends.redis.script import execute_sync
-from flowq.backends.redis.url import UNIX_PATH_LIMIT, Address
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
+from flowq.backends.redis.url import Address
 
 logger = logging.getLogger("flowq.redis")
 
 AppendFsync = Literal["always", "everysec", "no"]
 
-POLL: Final = 0.01
 STOP_TIMEOUT: Final = 15.0
 """Seconds that a server may take to end."""
 _KEEPER: Final = Path(__file__).with_name("embedded_keeper.py")
@@ -80,7 +84,7 @@ class EmbeddedServer:
     @property
     def pid(self) -> int | None:
         """The server's process id; None if it does not run."""
-        return _server_pid(self.directory)
+        return server_pid(self.directory)
 
     def release(self) -> bool:
         """This process uses it no more. The last user stops it, and waits until it is gone.
@@ -101,7 +105,7 @@ class EmbeddedServer:
         _open_here.discard(self)
         with users:
             try:
-                with _locked(self.directory / "start.lock", STOP_TIMEOUT):
+                with locked(self.directory / "start.lock", STOP_TIMEOUT):
                     users.close()
                     return self._stop_if_unused(stop_for_all=stop_for_all)
             except (OSError, Unavailable) as error:
@@ -114,10 +118,10 @@ class EmbeddedServer:
                 return False
 
     def _stop_if_unused(self, *, stop_for_all: bool) -> bool:
-        with _opened(self.directory / "users.lock") as probe:
-            alone = _try_lock(probe, fcntl.LOCK_EX)
+        with opened(self.directory / "users.lock") as probe:
+            alone = try_lock(probe, fcntl.LOCK_EX)
             # free for neither: the keeper saw us go and is stopping the server already
-            keeper_stops = not alone and not _try_lock(probe, fcntl.LOCK_SH)
+            keeper_stops = not alone and not try_lock(probe, fcntl.LOCK_SH)
             if not (alone or keeper_stops or stop_for_all):
                 return False
             if not keeper_stops and not self._shut_down():
@@ -125,7 +129,7 @@ class EmbeddedServer:
         return self._wait_ended()
 
     def _shut_down(self) -> bool:
-        if not _server_runs(self.directory):
+        if not server_runs(self.directory):
             return True
         client = self._address.sync_client()
         try:
@@ -144,7 +148,7 @@ class EmbeddedServer:
 
     def _wait_ended(self) -> bool:
         deadline = time.monotonic() + STOP_TIMEOUT
-        while _server_runs(self.directory):
+        while server_runs(self.directory):
             if time.monotonic() > deadline:
                 logger.error("the embedded redis-server (process %s) does not end", self.pid)
                 return False
@@ -193,8 +197,8 @@ def start_embedded(
     home = Path(directory).expanduser().resolve()
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        socket = _socket_path(home)
-        with _locked(home / "start.lock", timeout):
+        socket = socket_path(home)
+        with locked(home / "start.lock", timeout):
             return _enter(home, socket, appendfsync, timeout)
     except OSError as error:
         raise ConfigurationError(
@@ -206,10 +210,10 @@ def _enter(home: Path, socket: Path, appendfsync: AppendFsync, timeout: float) -
     users = os.fdopen(os.open(home / "users.lock", os.O_RDWR | os.O_CREAT, 0o600), "rb")
     try:
         # held by a keeper that is stopping the server of those who were here before
-        _lock_within(users.fileno(), fcntl.LOCK_SH, STOP_TIMEOUT, home)
+        lock_within(users.fileno(), fcntl.LOCK_SH, STOP_TIMEOUT, home)
         created_empty = False
-        with _opened(home / "server.lock") as lock:
-            if _try_lock(lock, fcntl.LOCK_EX):
+        with opened(home / "server.lock") as lock:
+            if try_lock(lock, fcntl.LOCK_EX):
                 created_empty = _start(home, socket, lock, appendfsync)
         _wait_ready(home, socket, timeout)
         return EmbeddedServer(home, socket, users, created_empty=created_empty)
@@ -242,7 +246,7 @@ def _start(home: Path, socket: Path, lock: int, appendfsync: AppendFsync) -> boo
             check=False,
         )
     if done.returncode:
-        raise Unavailable(f"the embedded redis-server could not be started; its log ends: {_log_end(home)}")
+        raise Unavailable(f"the embedded redis-server could not be started; its log ends: {log_end(home)}")
     return created
 
 
@@ -257,83 +261,15 @@ def _wait_ready(home: Path, socket: Path, timeout: float) -> None:
                 trouble = error
             else:
                 return
-            if not _server_runs(home):
+            if not server_runs(home):
                 raise Unavailable(
-                    f"the embedded redis-server ended while starting; its log ends: {_log_end(home)}"
+                    f"the embedded redis-server ended while starting; its log ends: {log_end(home)}"
                 )
             if time.monotonic() > deadline:
                 raise Unavailable(
-                    f"the embedded redis-server of {home} (process {_server_pid(home)}) does not answer within {timeout:g} s: "
-                    f"{trouble}; end that process, or give it more time; its log ends: {_log_end(home)}"
+                    f"the embedded redis-server of {home} (process {server_pid(home)}) does not answer within {timeout:g} s: "
+                    f"{trouble}; end that process, or give it more time; its log ends: {log_end(home)}"
                 )
             time.sleep(POLL)
     finally:
         client.close()
-
-
-def _log_end(home: Path) -> str:
-    return (home / "redis.log").read_text(errors="replace")[-1000:]
-
-
-def _socket_path(home: Path) -> Path:
-    path = home / "redis.sock"
-    if len(os.fsencode(path)) <= UNIX_PATH_LIMIT:
-        return path
-    # not tempfile.gettempdir(): each user of the directory must come to the same path, whatever its TMPDIR
-    folder = Path("/tmp", f"flowq-{os.getuid()}")  # noqa: S108 -- checked below to be ours alone
-    folder.mkdir(mode=0o700, exist_ok=True)
-    facts = folder.lstat()
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
-        raise ConfigurationError(f"{folder} is not a directory that only this user can enter: remove it")
-    return folder / f"{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}.sock"
-
-
-# --- locks ---------------------------------------------------------------------------------------------------------------------
-
-
-def _server_runs(home: Path) -> bool:
-    """Is there a server that was started here? Only with ``start.lock`` held: for a moment this takes the server's lock itself."""
-    with _opened(home / "server.lock") as probe:
-        return not _try_lock(probe, fcntl.LOCK_EX)
-
-
-def _server_pid(home: Path) -> int | None:
-    try:
-        pid = int((home / "server.lock").read_text())
-        os.kill(pid, 0)
-    except (OSError, ValueError):
-        return None
-    return pid
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Generator[int]:
-    # not inherited by programs that a user starts: Python opens files so
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, timeout: float) -> Generator[None]:
-    with _opened(path) as file:
-        _lock_within(file, fcntl.LOCK_EX, timeout, path)
-        yield
-
-
-def _lock_within(file: int, kind: int, timeout: float, what: Path) -> None:
-    deadline = time.monotonic() + timeout
-    while not _try_lock(file, kind):
-        if time.monotonic() > deadline:
-            raise Unavailable(f"{what} has been locked by another process for {timeout:g} s")
-        time.sleep(POLL)
-
-
-def _try_lock(file: int, kind: int) -> bool:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -16,6 +16,7 @@ import pytest
 from flowq import ConfigurationError, Unavailable
 from flowq.backends.redis import embedded
 from flowq.backends.redis.embedded import EmbeddedServer, start_embedded
+from flowq.backends.redis.embedded_files import locked
 from flowq.backends.redis.find_server import find_redis_server
 from flowq.backends.redis.script import execute_sync
 from flowq.backends.redis.url import parse_url
@@ -391,5 +392,5 @@ def test_the_program_is_looked_for_in_order(monkeypatch: pytest.MonkeyPatch, tmp
 def test_who_may_be_locked_out(home: Path) -> None:
     """Somebody who holds ``start.lock`` for long is not waited for without end."""
     start_embedded(home).release()
-    with embedded._locked(home / "start.lock", 1), pytest.raises(Unavailable, match=r"start\.lock"):
+    with locked(home / "start.lock", 1), pytest.raises(Unavailable, match=r"start\.lock"):
         start_embedded(home, timeout=0.05)
