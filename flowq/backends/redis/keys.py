@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import attrs
 
+from flowq._errors import IncompatibleLayout
 from flowq._options import check_name
 
 LAYOUT = "1"
@@ -26,6 +27,27 @@ def app_prefix(name: str, namespace: str | None = None) -> str:
     if namespace:
         check_name(namespace, "namespace")
     return f"flowq:{{{full_name(name, namespace)}}}:"
+
+
+def check_layout(written: str) -> None:
+    """Producers write keys, too: refuse before the first one. ``join`` looks again, in the step in which it writes.
+
+    Args:
+        written: ``schema`` of the clock; empty: nobody has joined yet.
+
+    Raises:
+        IncompatibleLayout: another generation of flowq wrote it.
+    """
+    if written and written != LAYOUT:
+        raise incompatible(written)
+
+
+def incompatible(layout: str) -> IncompatibleLayout:
+    """The refusal of keys that another generation of flowq wrote."""
+    return IncompatibleLayout(
+        f"the keys of this app were written in layout {layout}, this flowq reads layout {LAYOUT}: run the version of flowq that wrote "
+        f"them, or use another namespace"
+    )
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ from flowq.backends.redis import health, scripts
 from flowq.backends.redis.blocking import open_reader
 from flowq.backends.redis.channel import open_channel
 from flowq.backends.redis.fleet import RedisFleet
-from flowq.backends.redis.keys import Keys
+from flowq.backends.redis.keys import Keys, check_layout
 from flowq.backends.redis.listener import open_listener
 from flowq.backends.redis.replies import ErrorReply, as_error
 from flowq.backends.redis.results import RedisResults
@@ -53,7 +53,7 @@ def _greeting(keys: Keys) -> OnConnect:
         for reply in replies:
             if isinstance(reply, ErrorReply):
                 raise as_error(reply, connection.where)
-        scripts.check_layout(replies[-1][1].decode())
+        check_layout(replies[-1][1].decode())
 
     return greet
 

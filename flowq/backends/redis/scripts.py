@@ -11,7 +11,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from flowq._errors import IncompatibleLayout
 from flowq._model import (
     Again,
     Cancelled,
@@ -35,7 +34,7 @@ from flowq._model import (
 )
 from flowq.backends.entries import entry_order
 from flowq.backends.protocol import Standing
-from flowq.backends.redis.keys import LAYOUT
+from flowq.backends.redis.keys import LAYOUT, incompatible
 from flowq.backends.redis.script import Script, load_text
 from flowq.backends.ttl import other_ttl
 
@@ -43,6 +42,7 @@ Arg = bytes | str | int
 Args = list[Arg]
 
 _LUA = Path(__file__).with_name("lua")
+_loaded: list[Script] = []
 
 
 def _load(name: str, *args: str) -> Script:
@@ -51,6 +51,7 @@ def _load(name: str, *args: str) -> Script:
         raise RuntimeError(
             f"{name}.lua binds {script.keys} {script.args}, its stub expects ('clock',) {args}"
         )
+    _loaded.append(script)
     return script
 
 
@@ -73,26 +74,8 @@ SURVEY = _load("survey", "m", "most")
 LEASE_TTL = _load("lease_ttl", "wanted", "nonce")
 NOTE = _load("note", "m", "draining")
 
-ALL = (
-    HELLO,
-    JOIN,
-    RENEW,
-    CONFIRM,
-    MINE,
-    LEAVE,
-    CLAIM,
-    SETTLE,
-    PROMOTE,
-    SUBMIT,
-    STATUS,
-    WAIT,
-    UNWAIT,
-    CANCEL,
-    CONTROL,
-    SURVEY,
-    LEASE_TTL,
-    NOTE,
-)
+ALL = tuple(_loaded)
+"""Those above: what a connection that submits or works loads. Operators' scripts are sent when they are used."""
 
 
 def _text(value: bytes | str) -> str:
@@ -141,27 +124,6 @@ def read_join(reply: list[Any], member: str, keep: Sequence[Delivery], ttl_ms: i
         kept=[keep[int(i)].fence for i in reply[3]],
         quarantine=int(reply[2]) / 1000,
         change=_text(reply[4]),
-    )
-
-
-def check_layout(written: str) -> None:
-    """Producers write keys, too: refuse before the first one. ``join`` looks again, in the step in which it writes.
-
-    Args:
-        written: ``schema`` of the clock; empty: nobody has joined yet.
-
-    Raises:
-        IncompatibleLayout: another generation of flowq wrote it.
-    """
-    if written and written != LAYOUT:
-        raise incompatible(written)
-
-
-def incompatible(layout: str) -> IncompatibleLayout:
-    """The refusal of keys that another generation of flowq wrote."""
-    return IncompatibleLayout(
-        f"the keys of this app were written in layout {layout}, this flowq reads layout {LAYOUT}: run the version of flowq that wrote "
-        f"them, or use another namespace"
     )
 
 

@@ -20,7 +20,7 @@ from flowq._errors import IncompatibleLayout, ServerError
 from flowq._model import CancelAnswer, JobStatus, Receipt, Record, Submission
 from flowq.backends.redis import scripts
 from flowq.backends.redis.full import Refusals
-from flowq.backends.redis.keys import Keys
+from flowq.backends.redis.keys import Keys, check_layout
 from flowq.backends.redis.replies import from_redis_py
 from flowq.backends.redis.script import Script
 from flowq.backends.redis.stream import RESEND_WINDOW_MS
@@ -60,7 +60,7 @@ class SyncRedis:
         connection.on_connect()
         connection.send_command("HGET", self._keys.clock, "schema")
         try:
-            scripts.check_layout((connection.read_response() or b"").decode())
+            check_layout((connection.read_response() or b"").decode())
         except IncompatibleLayout:
             # redis-py would keep it, and not greet again
             connection.disconnect()
