@@ -8,10 +8,10 @@ local function change_of(text)
   return tonumber(from), tonumber(to)
 end
 
--- a member whose hash says otherwise; nil: all say so
+-- a member whose hash says otherwise; nil: all say so. The last in the order of expiry: it renews, and is looked for anew, last
 local function dissenter(members, field, value)
-  for _, m in ipairs(members) do
-    if redis.call('HGET', P .. 'member:' .. m, field) ~= value then return m end
+  for i = #members, 1, -1 do
+    if redis.call('HGET', P .. 'member:' .. members[i], field) ~= value then return members[i] end
   end
 end
 
