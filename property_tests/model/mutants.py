@@ -77,11 +77,11 @@ MUTANTS = [
     row("mutant", "a leaving worker keeps a ring", "RING", broken="full_eats", leave=1, **ONE, **BELL),
     row("mutant", "a full worker keeps a ring", "RING", broken="full_eats", limits=(4,), consumers=2, jobs=(0, 0, 0, 0), every=99, **BELL),
     row("mutant", "a withheld worker reads the bell again at once", "SPIN", broken="no_pause", hungry=2, limits=(2,), consumers=2, jobs=(0, 0, 0), crash=1, poll=True, prompt=True, bell=1),
-    row("mutant", "a shorter TTL is in force before all have acknowledged it", "BODIES", broken="opens_at_once completes_at_once", **LOWER),
-    row("mutant", "workers with a shorter TTL join before all have acknowledged it", "BODIES", broken="opens_at_once", slow=True, forget=1, **{**LOWER, "joins": 2}),
-    row("mutant", "a shorter TTL is acknowledged and the lease runs on", "BODIES", broken="lease_not_cut", slow=True, forget=1, **{**LOWER, "joins": 2}),
-    row("mutant", "a longer TTL is trusted while some have the shorter one", "BODIES", broken="trusts_at_once", slow=True, forget=1, under_way=True, **{**RAISE, "commands": 0, "joins": 2}),
-    row("mutant", "who knows of a longer TTL does not prolong the quarantine", "BODIES", broken="no_outlast", failover=1, replica_ttl=2, **{**LOWER, "commands": 0}),
+    row("mutant", "a shorter TTL is in force before all have acknowledged it", "BODIES", every=9999, broken="opens_at_once completes_at_once", **LOWER),
+    row("mutant", "workers with a shorter TTL join before all have acknowledged it", "BODIES", every=9999, broken="opens_at_once", slow=True, forget=1, **{**LOWER, "joins": 2}),
+    row("mutant", "a shorter TTL is acknowledged and the lease runs on", "BODIES", every=9999, broken="lease_not_cut", slow=True, forget=1, **{**LOWER, "joins": 2}),
+    row("mutant", "a longer TTL is trusted while some have the shorter one", "BODIES", every=9999, broken="trusts_at_once", slow=True, forget=1, under_way=True, **{**RAISE, "commands": 0, "joins": 2}),
+    row("mutant", "who knows of a longer TTL does not prolong the quarantine", "BODIES", every=9999, broken="no_outlast", failover=1, replica_ttl=2, **{**LOWER, "commands": 0}),
 ]  # fmt: skip
 
 EQUIVALENT = [

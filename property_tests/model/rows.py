@@ -151,6 +151,7 @@ CORRECT = [
     row("hint", "two lanes, limits moved", hint=True, limits=(1, 1), jobs=(0, 1), limit_changes=1, **T2),
     row("ttl", "raised", **RAISE),
     row("ttl", "lowered", **LOWER),
+    row("ttl", "one worker, raised and taken back, everything lost", quick=True, forget=1, **{**RAISE, "workers": (0,), "joins": 2, "commands": 2}),
     row("ttl", "raise under way, everything lost", forget=1, under_way=True, **{**RAISE, "commands": 0, "joins": 2}),
     row("ttl", "lowering under way, everything lost", forget=1, under_way=True, **{**LOWER, "commands": 0, "joins": 2}),
     row("ttl", "raised before, failover to a replica from then", failover=1, replica_ttl=2, **{**LOWER, "commands": 0}),
