@@ -61,6 +61,12 @@ async def wide(number: int) -> str:
     return await wait("wide", number)
 
 
+@app.task(limit=KINDS["long"].limit, retries=0, max_crashes=PATIENT)
+async def long(number: int) -> str:
+    """Longer than the lease."""
+    return await wait("long", number)
+
+
 @app.task(retries=0, max_crashes=PATIENT)
 async def free(number: int) -> str:
     return await wait("free", number)

@@ -22,6 +22,7 @@ KINDS: Final[dict[str, Kind]] = {
     "single": Kind(seconds=0.6, limit=1),
     "narrow": Kind(seconds=0.5, limit=4),
     "wide": Kind(seconds=0.5, limit=60),
+    "long": Kind(seconds=2.5, limit=6),
     "thread": Kind(seconds=0.6, limit=4),
     "free": Kind(seconds=0.05, rate=140.0),
     "delayed": Kind(seconds=0.05, rate=10.0),
