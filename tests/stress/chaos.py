@@ -58,6 +58,8 @@ class Chaos:
             "silence": self._link(lambda link, s: link.silence(s, reset=True), "silence"),
             "late silence": self._link(lambda link, s: link.silence(s, reset=False), "late silence"),
             "partition": self._link(lambda link, s: link.silence(s, reset=True), "partition"),
+            # what was sent into it arrives when others have long taken over: settles of a delivery that was lost
+            "late partition": self._link(lambda link, s: link.silence(s, reset=False), "late partition"),
             "refuse": self._link(lambda link, s: link.refuse(s), "refuse"),
             "cut reply": partial(self._cut, "down", "half"),
             "lose reply": partial(self._cut, "down", "none"),

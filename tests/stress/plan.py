@@ -31,7 +31,8 @@ class Fault:
 ON_WORKERS: Final = (
     "kill", "kill before start", "kill before settle", "kill after settle", "kill", "term", "kill the supervisor",
     "stop past the lease", "stop for a moment",
-    "slow", "trickle", "cut reply", "lose reply", "cut request", "lose request", "silence", "late silence", "partition", "refuse",
+    "slow", "trickle", "cut reply", "lose reply", "cut request", "lose request", "silence", "late silence", "partition", "late partition",
+    "refuse",
     "poison", "lose submit reply", "lose submit reply",
 )  # fmt: skip
 ON_SERVER: Final = ("pause", "storm", "clock forward", "clock back")
@@ -71,6 +72,7 @@ def draw(seed: int, *, seconds: float, every: float, ttl: float, clock: bool) ->
                     calm_until = at + CALM * ttl
             if at < calm_until and kind in {
                 "partition",
+                "late partition",
                 "pause",
                 "storm",
                 "silence",
@@ -106,6 +108,7 @@ def _length(kind: str, chance: random.Random, ttl: float) -> float:
         "stop past the lease": (1.3 * ttl, 2.0 * ttl),
         "stop for a moment": (0.1 * ttl, 0.3 * ttl),
         "partition": (1.1 * ttl, 1.5 * ttl),
+        "late partition": (1.2 * ttl, 1.6 * ttl),
         "silence": (0.1 * ttl, 0.6 * ttl),
         "late silence": (0.1 * ttl, 0.6 * ttl),
         "refuse": (0.1, 0.6),

@@ -9,7 +9,7 @@ import pytest
 from tests.stress.plan import CALM, NEEDS_CALM, ON_SERVER, ON_WORKERS, Fault, draw
 
 TTL = 2.0
-HARMFUL = {"server", "pause", "storm", "partition", "silence", "late silence", "refuse"}
+HARMFUL = {"server", "pause", "storm", "partition", "late partition", "silence", "late silence", "refuse"}
 
 
 def plan(seed: int, seconds: float = 300.0, *, clock: bool = True) -> list[Fault]:
