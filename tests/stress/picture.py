@@ -73,7 +73,7 @@ def _legend(canvas: Canvas, title: str, colours: dict[str, str], evidence: Evide
     x = 16.0
     for task, colour in [*colours.items(), ("no limit", FREE)]:
         canvas.add("rect", x=x, y=36, width=12, height=8, fill=colour, rx=2)
-        text = f"{task}, limit {evidence.limits[task]}" if task in evidence.limits else task
+        text = f"{task} ≤ {evidence.limits[task]}" if task in evidence.limits else task
         canvas.write(x + 17, 44, text)
         x += 32 + 6.4 * len(text)
     for mark, text in (
@@ -82,7 +82,7 @@ def _legend(canvas: Canvas, title: str, colours: dict[str, str], evidence: Evide
     ):  # fmt: skip
         _sample(canvas, mark, x)
         canvas.write(x + 17, 44, text, fill=PALE)
-        x += 30 + 6.0 * len(text)
+        x += 32 + 6.2 * len(text)
 
 
 def _sample(canvas: Canvas, mark: str, x: float) -> None:
