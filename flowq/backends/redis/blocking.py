@@ -82,7 +82,7 @@ class BlockingReader:
 
         Raises:
             Unavailable: no connection. OutcomeUnknown: the link broke or died; a reply that it carried is lost. After both, calling
-                again at once is right: the next read begins with the backoff (0.05 s doubling up to 2 s).
+                again at once is right: the next read begins with the backoff (0.05 s doubling up to 1 s).
             ServerError: the server refused the command (``replies.NoGroup``: the stream is gone).
         """
         with self._guard:

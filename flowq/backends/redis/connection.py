@@ -37,7 +37,8 @@ READ_SIZE: Final = 65536
 PARSER_BUFFER: Final = 1 << 20
 """Bytes that the parser keeps allocated between large replies."""
 FIRST_DELAY: Final = 0.05
-LONGEST_DELAY: Final = 2.0
+LONGEST_DELAY: Final = 1.0
+"""Seconds. After an outage that outlasts all leases nobody renews, and the jobs of the dead wait for the first who tries to connect."""
 
 
 class _Nothing:
@@ -48,7 +49,7 @@ NOTHING: Final = _Nothing()
 
 
 def reconnect_delay(failures: int) -> float:
-    """Seconds to wait before connecting again: 0.05 doubled up to 2, of which a random half, so that a fleet does not march."""
+    """Seconds to wait before connecting again: 0.05 doubled up to 1, of which a random half, so that a fleet does not march."""
     longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures, 10))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 -- jitter, not a secret
 

@@ -367,9 +367,9 @@ async def test_login_may_be_cancelled(proxy: Proxy) -> None:
 
 
 def test_the_backoff_is_bounded_and_uneven() -> None:
-    """0.05 s doubled up to 2 s, of which at least half is waited, however often it failed."""
+    """0.05 s doubled up to 1 s, of which at least half is waited, however often it failed."""
     for failures in (0, 1, 5, 6, 50, 5000):
-        longest = min(2.0, 0.05 * 2 ** min(failures, 10))
+        longest = min(1.0, 0.05 * 2 ** min(failures, 10))
         drawn = {reconnect_delay(failures) for _ in range(50)}
 
         assert all(longest / 2 <= delay <= longest for delay in drawn)
