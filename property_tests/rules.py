@@ -16,6 +16,7 @@ from property_tests.lease.mutants import MUTANTS, NOT_EXPRESSIBLE
 from property_tests.lease.search import stored
 from property_tests.model.mutants import MISREAD
 from property_tests.model.mutants import MUTANTS as ROWS
+from tests.stress.broken import BROKEN, seen
 
 ROOT = Path(__file__).parents[1]
 LUA = ROOT / "flowq" / "backends" / "redis" / "lua"
@@ -165,6 +166,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "machine settle without the delivery count",
         "model W6 settle fenced by (member, id) only",
     ),
+    "settle with neither owner nor count": ("chaos settle by whoever says so",),
     "trust counted from the reply's arrival": (
         "machine deadline from the reply",
         "model deadline from the reply's arrival",
@@ -173,18 +175,25 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "machine adoption from the living",
         "model adoption without expiry check",
         "agreement adoption from the living",
+        "chaos adoption from the living",
     ),
-    "a lost claim reply is never reconciled": ("machine no `mine`", "model no mine"),
+    "a lost claim reply is never reconciled": (
+        "machine no `mine`",
+        "model no mine",
+        "chaos a lost claim reply is never reconciled",
+    ),
     "no quarantine after a failover": (
         "machine no quarantine",
         "model no quarantine",
         "agreement no quarantine",
+        "chaos no quarantine",
     ),
-    "raw server time": ("machine raw TIME as the lease clock",),
+    "raw server time": ("machine raw TIME as the lease clock", "chaos raw TIME as the lease clock"),
     "the group is created at `$`": ("machine group at $",),
     "the stream is trimmed by MAXLEN": ("agreement the stream is trimmed by MAXLEN",),
 }
-"""What the proof has to catch by name → who catches it: the machine's stored program, a row of the model, agreement, or the bench."""
+"""What the proof has to catch by name → who catches it: the machine's stored program, a row of the model, agreement, the bench, or a
+chaos run on the broken code."""
 
 
 def rules() -> dict[str, str]:
@@ -251,6 +260,8 @@ def _told(check: str) -> str:
     if kind == "bench":
         design, _, test = name.partition(" ")
         return f"built as [{design}.py](../bench/designs/{design}.py): [measured](designs.md), and `tests/bench/test_designs.py::{test}`"
+    if kind == "chaos":
+        return f"chaos run: *{name}*, “{seen()[name]['row']}”"
     return f"agreement: *{name}* disagrees"
 
 
@@ -283,9 +294,22 @@ def variants_table() -> str:
     return "\n".join(lines)
 
 
+def chaos_table() -> str:
+    """What a chaos run on broken code said, when it was last tried."""
+    lines = [
+        "| broken on purpose | the row that was wrong | it said | its first evidence |",
+        "|---|---|---|---|",
+    ]
+    for name, found in seen().items():
+        evidence = " ".join(found["evidence"]).replace("|", "\\|")
+        options = f" (`{' '.join(BROKEN[name].options)}`)" if BROKEN[name].options else ""
+        lines.append(f"| {name}{options} | {found['row']} | {found['answer']} | {evidence} |")
+    return "\n".join(lines)
+
+
 def with_tables(page: str) -> str:
-    """The page with its two tables as they are now."""
-    for name, table in (("variants", variants_table()), ("rules", rules_table())):
+    """The page with its tables as they are now."""
+    for name, table in (("variants", variants_table()), ("chaos", chaos_table()), ("rules", rules_table())):
         begin, end = f"<!-- {name}: python -m property_tests.rules -->\n", f"\n<!-- {name} end -->"
         head, _, rest = page.partition(begin)
         page = head + begin + table + end + rest.partition(end)[2]

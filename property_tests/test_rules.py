@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+
+from tests.stress.broken import BROKEN, copy, seen
 
 from .lease.mutants import MUTANTS, NOT_EXPRESSIBLE
 from .lease.search import stored
@@ -71,7 +74,9 @@ def test_every_row_of_the_model_belongs_to_a_rule() -> None:
 
 @pytest.mark.parametrize("what", VARIANTS)
 def test_each_broken_variant_is_caught_by_what_exists(what: str) -> None:
-    """The checks that the page names are there: a stored program, a row of the model, a mutant that disagrees, a design in the bench."""
+    """The checks that the page names are there: a stored program, a row of the model, a mutant that disagrees, a design in the bench, a
+    chaos run that said so.
+    """
     assert VARIANTS[what]
     for check in VARIANTS[what]:
         kind, _, name = check.partition(" ")
@@ -82,6 +87,8 @@ def test_each_broken_variant_is_caught_by_what_exists(what: str) -> None:
                 assert name in {row.name for row in (*MISREAD, *ROWS)}
             case "agreement":
                 assert name in DISAGREE
+            case "chaos":
+                assert seen()[name]["row"].startswith(BROKEN[name].row)
             case _:
                 design, _, test = name.partition(" ")
                 assert (ROOT / "bench" / "designs" / f"{design}.py").exists()
@@ -94,6 +101,13 @@ def test_every_misreading_is_caught_or_cannot_be_written() -> None:
     assert [w for w, checks in found.items() if not checks] == [f"W{n} {what}" for n, what in GONE.items()]
     assert "W12–W17 (XCLAIM FORCE, ghosts)" in NOT_EXPRESSIBLE
     assert not any("FORCE" in path.read_text() for path in LUA.glob("*.lua"))
+
+
+def test_every_defect_was_seen_by_a_chaos_run(tmp_path: Path) -> None:
+    """Each that ``tests.stress.broken`` knows was tried and noticed, and can be put into the code as it is today."""
+    assert list(seen()) == list(BROKEN)
+    for name, broken in BROKEN.items():
+        copy(broken, tmp_path / name)
 
 
 def test_the_page_is_as_it_was_generated() -> None:

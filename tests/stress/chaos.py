@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -14,18 +13,19 @@ import redis
 import trio
 
 from flowq.backends.redis import scripts
-from flowq.backends.redis.script import Script
+from tests.stress import wire
 from tests.stress.fleet import Fleet, Slot
-from tests.stress.logbook import Log
+from tests.stress.logbook import Follow, Log
 from tests.stress.plan import Fault
-from tests.stress.proxy import Link
+from tests.stress.proxy import Link, Trap
 from tests.stress.server import Server
+from tests.stress.victims import Victims
 
 STORM_PERIOD = 0.05
 TRAP_PATIENCE = 2.0
 """Seconds until a trap that nothing sprang becomes a plain kill."""
-SPARE = 2
-"""Workers that are left alone at any moment."""
+MOST_LOST = 4.0
+"""Seconds whose writes a server forgets at most, as a replica forgets them that had fallen behind."""
 
 
 class Chaos:
@@ -33,23 +33,27 @@ class Chaos:
 
     def __init__(
         self, fleet: Fleet, server: Server, producer: Link, tell: Callable[[str], Awaitable[None]], events: Log, *, seed: int,
-        loses: bool,
+        ttl: float, loses: bool,
     ) -> None:  # fmt: skip
+        self._ttl = ttl
         self._loses = loses
         self._fleet = fleet
         self._server = server
         self._producer = producer
         self._tell = tell
         self._events = events
-        self._chance = random.Random(f"{seed} victims")
+        self._chance = random.Random(f"{seed} losses")
+        self._victims = Victims(fleet, seed)
         version = server.version()
-        self._claim, self._settle = _sha(scripts.CLAIM, version), _sha(scripts.SETTLE, version)
+        self._claim, self._settle = wire.sha(scripts.CLAIM, version), wire.sha(scripts.SETTLE, version)
+        self._mine, self._stored = wire.sha(scripts.MINE, version), wire.sha(scripts.SUBMIT, version)
         self._on_worker: dict[str, Callable[[Slot, float], Awaitable[None]]] = {
             "kill": self._kill,
             "kill before start": partial(self._trap, "before start", self._claim, "reply"),
             "kill before settle": partial(self._trap, "before settle", self._settle, "request"),
             "kill after settle": partial(self._trap, "after settle", self._settle, "reply"),
             "term": self._term,
+            "term twice": self._term_twice,
             "kill the supervisor": self._kill_supervisor,
             "stop past the lease": self._stop,
             "stop for a moment": self._stop,
@@ -60,6 +64,9 @@ class Chaos:
             "partition": self._link(lambda link, s: link.silence(s, reset=True), "partition"),
             # what was sent into it arrives when others have long taken over: settles of a delivery that was lost
             "late partition": self._link(lambda link, s: link.silence(s, reset=False), "late partition"),
+            "late settle": self._late_settle,
+            "late claim": self._late_claim,
+            "lose grants": self._lose_grants,
             "refuse": self._link(lambda link, s: link.refuse(s), "refuse"),
             "cut reply": partial(self._cut, "down", "half"),
             "lose reply": partial(self._cut, "down", "none"),
@@ -67,7 +74,7 @@ class Chaos:
             "lose request": partial(self._cut, "up", "none"),
         }
         self._elsewhere: dict[str, Callable[[float], Awaitable[None]]] = {
-            "server": self._restart,
+            "server": self._lose_power if loses else self._restart,
             "pause": self._pause,
             "storm": self._storm,
             "clock forward": partial(self._step, 3600.0),
@@ -80,10 +87,13 @@ class Chaos:
     async def run(self, plan: list[Fault]) -> None:
         """Do them all, each at its time; those that last run beside the next ones."""
         begin = trio.current_time()
-        async with trio.open_nursery() as nursery:
-            for fault in plan:
-                await trio.sleep_until(begin + fault.at)
-                nursery.start_soon(self._do, fault)
+        async with trio.open_nursery() as outer:
+            outer.start_soon(self._server.remember)
+            async with trio.open_nursery() as nursery:
+                for fault in plan:
+                    await trio.sleep_until(begin + fault.at)
+                    nursery.start_soon(self._do, fault)
+            outer.cancel_scope.cancel()
 
     async def _do(self, fault: Fault) -> None:
         if fault.kind in self._on_worker:
@@ -92,12 +102,9 @@ class Chaos:
             await self._elsewhere[fault.kind](fault.seconds)
 
     async def _hurt(self, fault: Fault) -> None:
-        """Choose a worker that nothing else is being done to, and that has been there for a moment."""
-        free = [slot for slot in self._fleet.slots if not slot.busy and not slot.reaped.is_set()]
-        grown = [slot for slot in free if time.monotonic() - slot.born > 1.5]
-        if len(free) <= SPARE or not grown:
+        slot = self._victims.choose(fault.kind)
+        if slot is None:
             return
-        slot = self._chance.choice(grown)
         slot.busy = True
         try:
             await self._on_worker[fault.kind](slot, fault.seconds)
@@ -113,11 +120,11 @@ class Chaos:
     async def _trap(
         self, how: str, script: bytes, moment: Literal["request", "reply"], slot: Slot, _: float
     ) -> None:
-        trap = slot.link.set_trap(script, moment, lambda held: self._fleet.kill(slot, how, held))
-        with trio.move_on_after(TRAP_PATIENCE):
-            await trap.sprung.wait()
-        slot.link.trap = None
-        if not trap.sprung.is_set() and not slot.reaped.is_set():
+        if moment == "request":
+            trap = Trap(script, moment, wire.call, lambda _: self._fleet.kill(slot, how))
+        else:
+            trap = Trap(script, moment, wire.grants, lambda held: self._fleet.kill(slot, how, held))
+        if not await _sprung(slot.link, trap) and not slot.reaped.is_set():
             self._fleet.kill(slot, "in the body")
         await slot.reaped.wait()
 
@@ -129,6 +136,13 @@ class Chaos:
         await slot.reaped.wait()
 
     async def _term(self, slot: Slot, _: float) -> None:
+        self._fleet.tell_to_stop(slot)
+        await slot.reaped.wait()
+
+    async def _term_twice(self, slot: Slot, seconds: float) -> None:
+        """The second one takes away the time that bodies have to end: their jobs are handed back."""
+        self._fleet.tell_to_stop(slot)
+        await trio.sleep(seconds)
         self._fleet.tell_to_stop(slot)
         await slot.reaped.wait()
 
@@ -160,19 +174,78 @@ class Chaos:
         name = f"{'request' if way == 'up' else 'reply'} {'cut' if what == 'half' else 'lost'}"
         self._events.event("link", at=time.monotonic(), pid=slot.pid, slot=slot.number, how=name)
 
+    # --- what arrives late, or never --------------------------------------------------------------------------------------
+
+    async def _late_settle(self, slot: Slot, patience: float) -> None:
+        """The worker is cut off in the very moment in which it tells of a job's success, which arrives when another one runs the job."""
+        link, pid, bodies = slot.link, slot.pid, Follow(self._fleet.bodies)
+        trap = Trap(self._settle, "request", wire.done, lambda _: link.shut(), then="late")
+        if not await _sprung(link, trap):
+            return
+        at, how = time.monotonic(), "settle arrived late"
+        with trio.move_on_after(patience):
+            await bodies.wait_start(trap.found)
+            how = "settle arrived while its job ran elsewhere"
+        trap.free.set()
+        await trap.arrived.wait()
+        link.reopen(reset=True)
+        self._events.event("link", at=at, until=time.monotonic(), pid=pid, slot=slot.number, how=how)
+
+    async def _late_claim(self, slot: Slot, patience: float) -> None:
+        """The connection ends while a claim is under way on it, and that claim arrives when the worker has long a new one."""
+        link = slot.link
+        reconciled = Trap(self._mine, "reply", wire.answer, _nothing, then="pass")
+        trap = Trap(self._claim, "request", wire.call, lambda _: link.set_trap(reconciled), then="late")
+        if not await _sprung(link, trap):
+            return
+        at = time.monotonic()
+        with trio.move_on_after(patience):
+            await reconciled.sprung.wait()
+        link.trap = None
+        trap.free.set()
+        await trap.arrived.wait()
+        self._events.event(
+            "link", at=at, pid=slot.pid, slot=slot.number, how="claim arrived after its connection"
+        )
+
+    async def _lose_grants(self, slot: Slot, _: float) -> None:
+        """The reply that grants jobs is lost, and the worker lives on."""
+        trap = Trap(self._claim, "reply", wire.grants, _nothing)
+        if await _sprung(slot.link, trap):
+            self._events.event("link", at=time.monotonic(), pid=slot.pid, slot=slot.number, how="grants lost")
+
     # --- the server -------------------------------------------------------------------------------------------------------
 
-    async def _restart(self, seconds: float) -> None:
+    async def _restart(self, seconds: float, lost: float = 0.0) -> None:
         at = time.monotonic()
         self._server.kill()
-        if self._loses:
-            # from a single write up to half a second's
-            self._server.lose_tail(round(10 ** self._chance.uniform(2.3, 5.6)))
+        if lost:
+            self._server.lose_tail(lost)
         await trio.sleep(seconds)
         until = await self._server.start()
-        self._events.event(
-            "server", at=at, until=until, how="SIGKILL, tail lost" if self._loses else "SIGKILL"
-        )
+        how = f"SIGKILL, {lost:.2f} s lost" if lost else "SIGKILL"
+        self._events.event("server", at=at, until=until, how=how)
+
+    async def _lose_power(self, seconds: float) -> None:
+        """A restart that forgets. Those to whom it had granted what it forgets learn of it only after their lease: they are cut off.
+
+        Others must not run in their place before that.
+        """
+        lost = self._chance.uniform(0.02, MOST_LOST)
+        away = self._victims.forgotten(lost)
+        async with trio.open_nursery() as nursery:
+            at = time.monotonic()
+            for slot in away:
+                slot.busy = True
+                slot.link.shut()
+            nursery.start_soon(self._restart, seconds, lost)
+            await trio.sleep(self._ttl)
+            for slot in away:
+                slot.link.reopen(reset=True)
+                slot.busy = False
+                self._events.event(
+                    "link", at=at, until=time.monotonic(), pid=slot.pid, slot=slot.number, how="partition"
+                )
 
     async def _pause(self, seconds: float) -> None:
         at = time.monotonic()
@@ -202,10 +275,20 @@ class Chaos:
         await self._tell(f"{task} {seconds}" if seconds else task)
 
     async def _lose_submit_reply(self, _: float) -> None:
-        self._producer.cut_next("down", "none")
-        self._events.event("submit", at=time.monotonic(), how="reply lost")
-        await trio.lowlevel.checkpoint()
+        trap = Trap(self._stored, "reply", wire.answer, _nothing)
+        if await _sprung(self._producer, trap):
+            self._events.event("submit", at=time.monotonic(), how="reply lost")
 
 
-def _sha(script: Script, version: tuple[int, int, int]) -> bytes:
-    return hashlib.sha1(script.text_for(version).encode()).hexdigest().encode()
+async def _sprung(link: Link, trap: Trap) -> bool:
+    """Set a trap; did it spring before the patience was over?"""
+    link.set_trap(trap)
+    with trio.move_on_after(TRAP_PATIENCE):
+        await trap.sprung.wait()
+    if link.trap is trap:
+        link.trap = None
+    return trap.sprung.is_set()
+
+
+def _nothing(_: object) -> None:
+    """All that matters is what becomes of the piece."""

@@ -9,16 +9,20 @@ from pathlib import Path
 
 from tests.stress import aof, logbook
 from tests.stress.load import BLOCKING, DEADLY, LIMITS
-from tests.stress.witness import Evidence
+from tests.stress.witness import AWAKE, Evidence
 
 
-def gather(folder: Path, ttl: float) -> Evidence:
-    """Read everything."""
+def gather(folder: Path, ttl: float, *, busy: bool = False) -> Evidence:
+    """Read everything.
+
+    Args:
+        busy: the machine had something else to do, and may have kept a worker waiting for up to a lease and a half.
+    """
     return Evidence(
         jobs=logbook.jobs(folder / "jobs.log"), runs=logbook.bodies(folder / "bodies.log"),
         outcomes=aof.outcomes(folder / "redis"), events=logbook.events(folder / "events.jsonl"),
         limits=LIMITS, ttl=ttl, deadly=DEADLY, blocking=BLOCKING,
-        cut=aof.submitted(folder / "redis"),
+        cut=aof.submitted(folder / "redis"), awake=1.5 * ttl if busy else AWAKE, busy=busy,
     )  # fmt: skip
 
 

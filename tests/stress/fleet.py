@@ -22,7 +22,7 @@ from tests.stress.proxy import Link
 
 ROOT = Path(__file__).parents[2]
 CONCURRENCY = 48
-SAYS = 10.0
+SAYS = 30.0
 """Seconds within which a supervisor says that its worker has ended."""
 UNSAID = 1000
 """The exit code of a worker of which nobody said it."""
@@ -64,11 +64,13 @@ class Fleet:
         self._seed = seed
         self._backends = ("trio", "asyncio") if backend == "mixed" else (backend,)
         self._closing = False
+        self.bodies = folder / "bodies.log"
+        """What the bodies write."""
         self.slots: list[Slot] = []
         self.environment = {
             **os.environ,
             "STRESS_TTL": str(ttl),
-            "STRESS_BODIES": str(folder / "bodies.log"),
+            "STRESS_BODIES": str(self.bodies),
             "STRESS_JOBS": str(folder / "jobs.log"),
             "STRESS_SOCKET": str(socket),
         }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import attrs
+
+AHEAD: Final = 1.2
+"""Seconds of work that wait: the producer looks every ``TICK`` and may be cut off for a moment; and little is left at the end."""
 
 
 @attrs.frozen(kw_only=True)
@@ -15,14 +19,19 @@ class Kind:
     """How long its body takes."""
     limit: int | None = None
     rate: float = 0.0
-    """Jobs a second that are submitted, whatever happens. 0: as many as keep a backlog of three times the limit."""
+    """Jobs a second that are submitted, whatever happens. 0: as many as keep ``depth`` outstanding."""
+
+    @property
+    def depth(self) -> int:
+        """Of a limited type, outstanding at any time: its limit, and what it does in a bit more than a second. 0 for others."""
+        return self.limit + max(3, math.ceil(AHEAD * self.limit / self.seconds)) if self.limit else 0
 
 
 KINDS: Final[dict[str, Kind]] = {
     "single": Kind(seconds=0.6, limit=1),
     "narrow": Kind(seconds=0.5, limit=4),
     "wide": Kind(seconds=0.5, limit=60),
-    "long": Kind(seconds=2.5, limit=6),
+    "long": Kind(seconds=4.0, limit=6),
     "thread": Kind(seconds=0.6, limit=4),
     "free": Kind(seconds=0.05, rate=140.0),
     "delayed": Kind(seconds=0.05, rate=10.0),

@@ -13,11 +13,18 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
+import trio
+
+LOOK = 0.005
+"""Seconds between two looks at a log that grows."""
+END = 1 << 20
+"""Bytes at the end of ``bodies.log`` that have all that runs: some twenty seconds."""
 
 
 class Log:
@@ -34,6 +41,52 @@ class Log:
     def event(self, kind: str, **facts: Any) -> None:
         """Append one JSON object."""
         os.write(self._file, (json.dumps({"kind": kind, **facts}) + "\n").encode())
+
+
+class Follow:
+    """Reads what is appended to ``bodies.log`` from now on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = path.stat().st_size
+
+    async def wait_start(self, job: str) -> None:
+        """Wait for a run of this job to begin."""
+        rest = b""
+        while True:
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+            self._read += len(new)
+            *lines, rest = (rest + new).split(b"\n")
+            if any(
+                words[2] == b"start" and words[6] == job.encode()
+                for line in lines
+                if (words := line.split(b" "))
+            ):
+                return
+            await trio.sleep(LOOK)
+
+
+def gained(path: Path, task: str, since: float) -> Counter[int]:
+    """By process: how many bodies of a type run in it now, less those that ran at ``since``. Looks at the end of ``bodies.log`` alone."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - END))
+        lines = file.read().decode(errors="replace").split("\n")[1:-1]
+    open_now: dict[str, int] = {}
+    more: Counter[int] = Counter()
+    for at, pid, what, kind, _, token, *_ in (line.split(" ") for line in lines):
+        if kind != task:
+            continue
+        if what == "start":
+            open_now[token] = int(pid)
+            more[int(pid)] -= float(at) <= since
+        elif token in open_now:
+            # it ran at ``since`` only if it ended later
+            pid_of = open_now.pop(token)
+            more[pid_of] += float(at) <= since
+    more.update(open_now.values())
+    return more
 
 
 @attrs.frozen(kw_only=True)

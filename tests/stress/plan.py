@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 SERVER_APART: Final = 8.0
+POWER_LOSS_APART: Final = 5.0
 """Leases from one restart of the server to the next; below 5, limited types could not recover in between."""
 CALM: Final = 2.5
 """Leases around a body that blocks its loop for longer than its lease, in which no other fault may cost its worker the lease: that
@@ -29,17 +30,33 @@ class Fault:
 
 
 ON_WORKERS: Final = (
-    "kill", "kill before start", "kill before settle", "kill after settle", "kill", "term", "kill the supervisor",
+    "kill", "kill before start", "kill before settle", "kill after settle", "kill", "term", "term twice", "kill the supervisor",
     "stop past the lease", "stop for a moment",
     "slow", "trickle", "cut reply", "lose reply", "cut request", "lose request", "silence", "late silence", "partition", "late partition",
-    "refuse",
-    "poison", "lose submit reply", "lose submit reply",
+    "late settle", "late claim", "lose grants", "refuse",
+    "poison", "lose submit reply",
 )  # fmt: skip
 ON_SERVER: Final = ("pause", "storm", "clock forward", "clock back")
 NEEDS_CALM: Final = ("hog",)
+COSTS_A_LEASE: Final = (
+    "partition",
+    "late partition",
+    "late settle",
+    "pause",
+    "storm",
+    "silence",
+    "late silence",
+    "refuse",
+)
+LAST: Final = ("lose grants", "late claim", "late claim", "late claim")
+"""At the very end, and nothing after them that could mend it: what was granted to a worker that does not know of it stays undone."""
+QUIET_END: Final = 3.0
+"""Seconds before them in which nothing happens to the server."""
 
 
-def draw(seed: int, *, seconds: float, every: float, ttl: float, clock: bool) -> list[Fault]:
+def draw(
+    seed: int, *, seconds: float, every: float, ttl: float, clock: bool, loses: bool = False
+) -> list[Fault]:
     """The faults of a run of so many seconds.
 
     Each kind comes once before any comes twice. The server is killed every ``SERVER_APART`` leases.
@@ -47,6 +64,7 @@ def draw(seed: int, *, seconds: float, every: float, ttl: float, clock: bool) ->
     Args:
         every: seconds from one fault to the next.
         clock: whether the server's clock can be stepped.
+        loses: restarts forget: they come more often, and are short, so that the server is back while leases of before still run.
     """
     chance = random.Random(seed)
     faults: list[Fault] = []
@@ -55,10 +73,13 @@ def draw(seed: int, *, seconds: float, every: float, ttl: float, clock: bool) ->
     calm_until = 0.0
     at = 0.5
     waiting: list[str] = []
-    while at < seconds - every / 2:
-        if at >= server_at and at >= calm_until:
-            faults.append(Fault(at, "server", chance.uniform(0.1, 0.5 * ttl)))
-            server_at = at + SERVER_APART * ttl
+    last_at = seconds - every / 2
+    while at < last_at:
+        if at >= server_at and at >= calm_until and at < last_at - QUIET_END:
+            faults.append(
+                Fault(at, "server", chance.uniform(0.0, 0.1) if loses else chance.uniform(0.1, 0.5 * ttl))
+            )
+            server_at = at + (POWER_LOSS_APART if loses else SERVER_APART) * ttl
         else:
             kind = waiting.pop(0) if waiting and at >= calm_until else next(cards)
             if kind == "hog":
@@ -70,25 +91,27 @@ def draw(seed: int, *, seconds: float, every: float, ttl: float, clock: bool) ->
                     kind = next(card for card in cards if card not in NEEDS_CALM)
                 else:
                     calm_until = at + CALM * ttl
-            if at < calm_until and kind in {
-                "partition",
-                "late partition",
-                "pause",
-                "storm",
-                "silence",
-                "late silence",
-                "refuse",
-            }:
+            if (at < calm_until and kind in COSTS_A_LEASE) or (
+                at > last_at - QUIET_END and kind in ON_SERVER
+            ):
                 waiting.append(kind)
                 kind = "kill"
             faults.append(Fault(at, kind, _length(kind, chance, ttl)))
         at += every * chance.uniform(0.8, 1.2)
-    return faults
+    return faults + [Fault(last_at, kind, _length(kind, chance, ttl)) for kind in LAST]
 
 
 def _cards(chance: random.Random, *, clock: bool) -> Iterator[str]:
     """Every kind once, in any order, again and again; the first few are those that any run must have."""
-    first = ["kill", "kill before settle", "stop past the lease", "kill before start", "term"]
+    first = [
+        "kill",
+        "kill before settle",
+        "stop past the lease",
+        "kill before start",
+        "term twice",
+        "late settle",
+        "lose submit reply",
+    ]
     chance.shuffle(first)
     rest = [kind for kind in (*ON_WORKERS, *ON_SERVER, *NEEDS_CALM) if clock or not kind.startswith("clock")]
     for kind in first:
@@ -109,6 +132,9 @@ def _length(kind: str, chance: random.Random, ttl: float) -> float:
         "stop for a moment": (0.1 * ttl, 0.3 * ttl),
         "partition": (1.1 * ttl, 1.5 * ttl),
         "late partition": (1.2 * ttl, 1.6 * ttl),
+        "late settle": (3.0 * ttl, 3.0 * ttl),
+        "late claim": (ttl, ttl),
+        "term twice": (0.05, 0.3),
         "silence": (0.1 * ttl, 0.6 * ttl),
         "late silence": (0.1 * ttl, 0.6 * ttl),
         "refuse": (0.1, 0.6),

@@ -23,8 +23,6 @@ from tests.stress.load import APP, DELAY, KINDS
 from tests.stress.logbook import Log
 
 TICK = 0.05
-DEPTH = 3
-"""A limited type has this many times its limit outstanding: enough work waits, and little is left at the end."""
 
 
 class Producer:
@@ -53,7 +51,7 @@ class Producer:
                     owed[task] -= int(owed[task])
             last = now
             for task, there in (await anyio.to_thread.run_sync(self._depths)).items():
-                self.submit(task, DEPTH * (KINDS[task].limit or 0) + 20 - there - self._unanswered[task])
+                self.submit(task, KINDS[task].depth - there - self._unanswered[task])
             with anyio.move_on_after(TICK):
                 await self._stopped.wait()
 

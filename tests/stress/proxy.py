@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import random
-import re
 import socket
 import struct
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import trio
 
 Way = Literal["up", "down"]
 CHUNK = 1 << 16
-_TASK = re.compile(rb'"task":"(\w+)"')
+ANSWERS = 1.0
+"""Seconds in which a server answers what came late."""
 
 
 @attrs.define(eq=False)
@@ -26,14 +25,23 @@ class Trap:
 
     Attributes:
         script: SHA1 of the script whose call springs it.
-        moment: ``request``: before the call reaches the server; ``reply``: when its reply is back, which nobody will see.
-        spring: called with what the swallowed reply granted, by type.
+        moment: ``request``: before the call reaches the server; ``reply``: when its reply is back.
+        wanted: what is in that piece; if it is nothing the trap waits for the next one.
+        spring: called with what was found.
+        then: what becomes of the piece: ``cut``: nobody will see it; ``pass``: it goes on its way; ``late``: its sender's connection ends,
+            and the request reaches the server when ``free`` is set.
     """
 
     script: bytes
     moment: Literal["request", "reply"]
-    spring: Callable[[dict[str, int]], None]
+    wanted: Callable[[bytes], Any]
+    spring: Callable[[Any], object]
+    then: Literal["cut", "pass", "late"] = "cut"
+    found: Any = None
     sprung: trio.Event = attrs.field(factory=trio.Event)
+    free: trio.Event = attrs.field(factory=trio.Event)
+    arrived: trio.Event = attrs.field(factory=trio.Event)
+    """The server has answered what came late, or is not there any more."""
 
 
 @attrs.define(eq=False)
@@ -44,6 +52,8 @@ class _Line:
     up: trio.SocketStream
     asked: bool = False
     """The trap's call went up on this one; its reply comes next."""
+    outlived: bool = False
+    """What it carried is still under way to the server."""
 
 
 class Cut(Exception):
@@ -63,6 +73,7 @@ class Link:
         self._delay = 0.0
         self._trickles = False
         self._once: tuple[Way, Literal["half", "none"]] | None = None
+        self._nursery: trio.Nursery | None = None
         self.trap: Trap | None = None
         self.url = ""
 
@@ -71,6 +82,7 @@ class Link:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         self.url = f"redis://127.0.0.1:{listener.socket.getsockname()[1]}/0"
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             nursery.start_soon(trio.serve_listeners, self._connect, [listener])
             task_status.started()
 
@@ -90,8 +102,16 @@ class Link:
 
     async def silence(self, seconds: float, *, reset: bool) -> None:
         """Nothing is forwarded and nobody is told. Afterwards late pieces arrive, or (``reset``) all connections end."""
-        self._open = trio.Event()
+        self.shut()
         await trio.sleep(seconds)
+        self.reopen(reset=reset)
+
+    def shut(self) -> None:
+        """From now on nothing is forwarded and nobody is told."""
+        self._open = trio.Event()
+
+    def reopen(self, *, reset: bool) -> None:
+        """The end of ``shut``."""
         if reset:
             self.cut_all()
         self._open.set()
@@ -112,12 +132,12 @@ class Link:
         for line in list(self._lines):
             _reset(line)
 
-    def set_trap(
-        self, script: bytes, moment: Literal["request", "reply"], spring: Callable[[dict[str, int]], None]
-    ) -> Trap:
-        """Wait for the next call of that script."""
-        self.trap = Trap(script, moment, spring)
-        return self.trap
+    def set_trap(self, trap: Trap) -> Trap:
+        """Wait for the next call of its script."""
+        for line in self._lines:
+            line.asked = False
+        self.trap = trap
+        return trap
 
     # --- forwarding -------------------------------------------------------------------------------------------------------
 
@@ -172,20 +192,35 @@ class Link:
         if trap is None:
             return
         if way == "up" and trap.script in data:
-            if trap.moment == "request":
-                self._spring(trap, {})
             line.asked = True
-        elif way == "down" and line.asked and trap.moment == "reply":
-            line.asked = False
-            granted = Counter(name.decode() for name in _TASK.findall(data))
-            if granted:
-                self._spring(trap, dict(granted))
+        is_here = (
+            way == "up" and trap.script in data if trap.moment == "request" else way == "down" and line.asked
+        )
+        if is_here and (found := trap.wanted(data)):
+            self._spring(trap, found, line, data)
 
-    def _spring(self, trap: Trap, granted: dict[str, int]) -> None:
+    def _spring(self, trap: Trap, found: Any, line: _Line, data: bytes) -> None:
         self.trap = None
-        trap.spring(granted)
+        if trap.then == "late":
+            assert self._nursery is not None
+            line.outlived = True
+            self._nursery.start_soon(_arrive_late, line.up, data, trap)
+        trap.found = found
+        trap.spring(found)
         trap.sprung.set()
-        raise Cut
+        if trap.then != "pass":
+            raise Cut
+
+
+async def _arrive_late(up: trio.SocketStream, data: bytes, trap: Trap) -> None:
+    try:
+        await trap.free.wait()
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(ANSWERS):
+            await up.send_all(data)
+            await up.receive_some(CHUNK)
+    finally:
+        up.socket.close()
+        trap.arrived.set()
 
 
 async def _unix(path: Path) -> trio.socket.SocketType:
@@ -207,4 +242,5 @@ def _abort(stream: trio.SocketStream) -> None:
 
 def _reset(line: _Line) -> None:
     _abort(line.down)
-    line.up.socket.close()
+    if not line.outlived:
+        line.up.socket.close()

@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import time
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.stress.aof import cut_tail, files
 _UP = 60.0
 _LONG = 2 << 20
 """Bytes of append-only file from which on it is rewritten."""
+GROWTH_PERIOD = 0.02
 SHIM = Path(__file__).with_name("clockshim.c")
 
 
@@ -42,6 +44,7 @@ class Server:
         self._clock.write_bytes(struct.pack("q", 0))
         self._shim = _compile(folder)
         self._process: subprocess.Popen[bytes] | None = None
+        self._grown: deque[tuple[float, int, int]] = deque(maxlen=200)
 
     @property
     def has_clock(self) -> bool:
@@ -99,9 +102,24 @@ class Server:
             self._process.kill()
             self._process.wait()
 
-    def lose_tail(self, size: int) -> None:
-        """Cut so many bytes off the end of what it has written. It is dead."""
-        cut_tail(self.data, size, self.data / f"tail-{time.monotonic_ns()}.bin")
+    async def remember(self) -> None:
+        """Note how far its file has grown, until cancelled: for ``lose_tail``."""
+        while True:
+            if current := files(self.data)[-1:]:
+                stat = current[0].stat()
+                self._grown.append((time.monotonic(), stat.st_ino, stat.st_size))
+            await trio.sleep(GROWTH_PERIOD)
+
+    def lose_tail(self, seconds: float) -> None:
+        """Cut what it has written in its last so many seconds off the end of its file. It is dead."""
+        stat = files(self.data)[-1].stat()
+        until = time.monotonic() - seconds
+        sizes = [size for at, inode, size in self._grown if inode == stat.st_ino and at <= until]
+        cut_tail(
+            self.data,
+            stat.st_size - (sizes[-1] if sizes else 0),
+            self.data / f"tail-{time.monotonic_ns()}.bin",
+        )
 
     def step_clock(self, seconds: float) -> None:
         """Put its wall clock forward, or back, by so much. Monotonic clocks stay."""

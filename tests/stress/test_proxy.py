@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.stress.proxy import Link
+from tests.stress import wire
+from tests.stress.proxy import Link, Trap
 
 Play = Callable[[Link], Awaitable[None]]
 
@@ -150,12 +151,13 @@ def test_a_trickle_loses_nothing() -> None:
 @pytest.mark.parametrize(("moment", "arrives"), [("request", [b"first"]), ("reply", [b"first", b"call sha"])])
 def test_a_trap_springs_once_at_its_moment(moment: str, arrives: list[bytes]) -> None:
     """Before the script's call reaches the server, or when the reply is back that nobody will see."""
-    sprung: list[dict[str, int]] = []
+    sprung: list[object] = []
 
     async def play(link: Link) -> None:
         async with await call(link) as stream:
             assert await ask(stream, b"first") == b"<first>"
-            trap = link.set_trap(b"sha", moment, sprung.append)  # type: ignore[arg-type]
+            wanted = wire.call if moment == "request" else wire.grants
+            trap = link.set_trap(Trap(b"sha", moment, wanted, sprung.append))  # type: ignore[arg-type]
             with suppress(trio.BrokenResourceError):
                 assert await ask(stream, b'call sha "task":"wide"') == b""
             assert trap.sprung.is_set()
@@ -163,4 +165,35 @@ def test_a_trap_springs_once_at_its_moment(moment: str, arrives: list[bytes]) ->
 
     seen = through(play)
     assert [piece.removesuffix(b' "task":"wide"') for piece in seen] == arrives
-    assert sprung == [{} if moment == "request" else {"wide": 1}]
+    assert sprung == [True if moment == "request" else {"wide": 1}]
+
+
+def test_a_request_can_arrive_after_its_connection() -> None:
+    """Its sender sees a reset and connects again; the server gets it when the trap frees it."""
+
+    async def play(link: Link) -> None:
+        trap = link.set_trap(Trap(b"sha", "request", wire.call, lambda _: None, then="late"))
+        async with await call(link) as stream:
+            with suppress(trio.BrokenResourceError):
+                assert await ask(stream, b"call sha") == b""
+        async with await call(link) as stream:
+            assert await ask(stream, b"again") == b"<again>"
+        trap.free.set()
+        await trap.arrived.wait()
+
+    assert through(play) == [b"again", b"call sha"]
+
+
+def test_a_trap_that_lets_pass_changes_nothing() -> None:
+    """It only tells, here of the first reply that is none of a script which is not loaded."""
+    heard: list[object] = []
+
+    async def play(link: Link) -> None:
+        trap = link.set_trap(Trap(b"sha", "reply", lambda data: b"good" in data, heard.append, then="pass"))
+        async with await call(link) as stream:
+            assert await ask(stream, b"sha bad") == b"<sha bad>"
+            assert not trap.sprung.is_set()
+            assert await ask(stream, b"sha good") == b"<sha good>"
+
+    assert through(play) == [b"sha bad", b"sha good"]
+    assert heard == [True]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 from tests.stress import aof, witness
@@ -182,7 +183,22 @@ def test_recovery_is_timed_from_the_reaping(case: Case) -> None:
     """To the next start of the job that was lost with its worker."""
     killed_in_a_body(case, again_at=12.0)
     [recovery] = witness.recoveries(case.evidence())
-    assert (round(recovery.seconds, 6), recovery.allowed, recovery.server_fault) == (1.8, 3.0, False)
+    assert (round(recovery.seconds, 6), recovery.allowed, recovery.disturbed) == (1.8, 3.0, False)
+
+
+def test_who_took_over_may_be_lost_in_its_turn(case: Case) -> None:
+    """A reply that granted the job may have been on its way to a worker that was killed by then: it counts from that loss, if it came
+    when the first lease was about to end.
+    """
+    case.succeed(case.submit(9), case.run(9, 52.5, 53.0, fence=91, pid=11))
+    case.run(9, 49.0, None, fence=90)
+    case.happens("death", 50.0, pid=10, code=-9)
+    case.happens("death", 51.0, pid=12, code=-9)
+    [before] = witness.recoveries(case.evidence())
+    assert (before.allowed, before.disturbed) == (3.0, False)
+    case.happens("death", 51.7, pid=13, code=-9)
+    [again] = witness.recoveries(case.evidence())
+    assert (round(again.allowed, 6), again.disturbed) == (4.7, True)
 
 
 def test_a_late_recovery_is_found(case: Case) -> None:
@@ -191,7 +207,7 @@ def test_a_late_recovery_is_found(case: Case) -> None:
     assert "recovery, at most 3 s" in case.wrong(fast=True)
     case.happens("server", 11.0, until=11.5)
     [recovery] = witness.recoveries(case.evidence())
-    assert (recovery.allowed, recovery.server_fault) == (5.5, True)
+    assert (recovery.allowed, recovery.disturbed) == (5.5, True)
     assert "recovery, at most 3 s" not in case.wrong(fast=True)
 
 
@@ -301,3 +317,14 @@ def test_the_witness_knows_nothing_of_flowq() -> None:
         check=True,
     )
     assert said.stdout.strip() == "[]"
+
+
+def test_what_a_busy_machine_excuses(case: Case) -> None:
+    """A worker that its supervisor killed for overrunning its lease ended by itself on a quiet machine, and is only counted on a busy
+    one; so is nothing else.
+    """
+    case.happens("death", 50.0, pid=77, code=-9, how="its lease ended with 2 limited bodies in it")
+    case.happens("death", 51.0, pid=78, code=1, how="")
+    quiet = case.evidence()
+    assert len(witness.unexpected_ends(quiet)) == 2
+    assert [line.split()[1] for line in witness.unexpected_ends(attrs.evolve(quiet, busy=True))] == ["78"]

@@ -148,21 +148,21 @@ def _tokens(evidence: Evidence, figures: dict[str, Any], *, fast: bool) -> list[
 
 def _recovery(evidence: Evidence, figures: dict[str, Any], *, fast: bool) -> list[Row]:
     found = witness.recoveries(evidence)
-    plain = [recovery.seconds for recovery in found if not recovery.server_fault]
+    plain = [recovery.seconds for recovery in found if not recovery.disturbed]
     late = [recovery for recovery in found if recovery.seconds > recovery.allowed]
     over = witness.percentile([recovery.seconds - recovery.allowed for recovery in found], 0.99)
     figures["recovery"] = {
-        "count": len(found), "with_server_fault": len(found) - len(plain), "late": len(late),
+        "count": len(found), "disturbed": len(found) - len(plain), "late": len(late),
         "median": witness.percentile(plain, 0.5), "p99": witness.percentile(plain, 0.99),
-        "max": max(plain, default=math.nan), "max_with_server_fault": max((r.seconds for r in found if r.server_fault), default=0.0),
+        "max": max(plain, default=math.nan), "max_disturbed": max((r.seconds for r in found if r.disturbed), default=0.0),
     }  # fmt: skip
     row = figures["recovery"]
     answer = f"median {row['median']:.2f} s, p99 {row['p99']:.2f} s, max {row['max']:.2f} s ({len(plain)} jobs of lost workers)"
     right = not fast or math.isnan(over) or over <= 0
     rows = [Row(f"recovery, at most {evidence.ttl + 1:g} s", answer, right, [_late(r) for r in late])]
     if len(found) > len(plain):
-        text = f"max {row['max_with_server_fault']:.2f} s ({len(found) - len(plain)} jobs)"
-        rows.append(Row("recovery into which a server fault fell (+ one lease)", text))
+        text = f"max {row['max_disturbed']:.2f} s ({len(found) - len(plain)} jobs)"
+        rows.append(Row("recovery into which a server fault or a second loss fell", text))
     return rows
 
 
