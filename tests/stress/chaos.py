@@ -248,6 +248,7 @@ class Chaos:
                 )
 
     async def _pause(self, seconds: float) -> None:
+        await self._server.up.wait()
         at = time.monotonic()
         with self._server.client() as client, suppress(redis.RedisError):
             client.execute_command("CLIENT", "PAUSE", round(seconds * 1000), "ALL")
@@ -255,6 +256,7 @@ class Chaos:
         self._events.event("pause", at=at, until=time.monotonic(), how="CLIENT PAUSE")
 
     async def _storm(self, seconds: float) -> None:
+        await self._server.up.wait()
         at = time.monotonic()
         killed = 0
         while time.monotonic() - at < seconds:

@@ -44,6 +44,8 @@ class Server:
         self._clock.write_bytes(struct.pack("q", 0))
         self._shim = _compile(folder)
         self._process: subprocess.Popen[bytes] | None = None
+        self.up = trio.Event()
+        """It answers. Redis 6.2 dies of a CLIENT PAUSE while it reads its file."""
         self._grown: deque[tuple[float, int, int]] = deque(maxlen=200)
 
     @property
@@ -94,10 +96,12 @@ class Server:
                 await trio.sleep(0.01)
         at = time.monotonic()
         self._shorten()
+        self.up.set()
         return at
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
+        self.up = trio.Event()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
