@@ -120,6 +120,12 @@ __all__ = [
     "testing",
 ]
 
+# the name under which users import and catch them is the one that tracebacks and dead letters show
+for _public in __all__:
+    _class = globals().get(_public)
+    if isinstance(_class, type) and issubclass(_class, Exception):
+        _class.__module__ = __name__
+
 
 def __getattr__(name: str) -> Any:
     if name in _WORKER:

@@ -80,7 +80,8 @@ class App(Registry, Configured, Generic[S]):
         Configured.__init__(self, {"url": url, **{k: v for k, v in options.items() if k in SETTINGS}})
         unknown = options.keys() - AppOptions.__annotations__.keys()
         if unknown:
-            raise ConfigurationError(f"App({name!r}): unknown option {min(unknown)!r}")
+            known = ", ".join(AppOptions.__annotations__)
+            raise ConfigurationError(f"App({name!r}): unknown option {min(unknown)!r}; known: {known}")
         self.name = check_name(name, "app name")
         self.lifespan = lifespan
         self.state_var: ContextVar[S] = ContextVar(f"flowq.{name}.state")
@@ -272,8 +273,11 @@ class App(Registry, Configured, Generic[S]):
         Args:
             task: a task or its name.
             limit: None goes back to what the code of the live workers declares; 0 starts nothing.
+
+        Raises:
+            UnknownTask: this app has tasks, and none of that name (``app.ref`` stands for one whose code is elsewhere).
         """
-        check_count("set_limit", limit, least=0, none=True)
+        check_count("set_limit: limit", limit, least=0, none=True)
         for lane in self._lanes(task):
             await self.session().backend.fleet.set_limit(lane, limit)
 
@@ -288,5 +292,7 @@ class App(Registry, Configured, Generic[S]):
             await self.session().backend.fleet.pause(lane, False)
 
     def _lanes(self, task: Task[..., Any] | str) -> tuple[str, ...]:
+        if isinstance(task, str) and self._tasks and task not in self._tasks:
+            raise self._unknown(task)
         known = self.ref(task) if isinstance(task, str) else task
         return (known.name, *known.aliases)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from flowq._errors import FlowqError, SubmitUnknown
+from flowq._errors import FlowqError, InvalidArguments, SubmitUnknown
 from flowq._job import Job
 from flowq._model import Submission
 from flowq._producer import MAX_BATCH, MAX_BYTES
@@ -24,12 +24,26 @@ B = TypeVar("B", bound=_HasSubmission)
 R = TypeVar("R")
 
 
+def submission_of(bound: Any) -> Submission:
+    """What is sent for a bound call.
+
+    Raises:
+        InvalidArguments: it is none.
+    """
+    submission: Submission | None = getattr(bound, "submission", None)
+    if submission is None:
+        raise InvalidArguments(
+            f"what is submitted is made by bind(), as in resize.bind('a.png'); this is of type {type(bound).__qualname__}"
+        )
+    return submission
+
+
 def chunks(bounds: Iterable[B]) -> Iterator[list[B]]:
     """Cut what shall be submitted into what one batch may hold."""
     chunk: list[B] = []
     size = 0
     for bound in bounds:
-        size += len(bound.submission.envelope)
+        size += len(submission_of(bound).envelope)
         if chunk and (len(chunk) == MAX_BATCH or size > MAX_BYTES):
             yield chunk
             chunk, size = [], len(bound.submission.envelope)

@@ -138,6 +138,11 @@ class TaskCodec:
                 f"task {self.signature.task!r} returned a value of type {type(value).__qualname__} that cannot be stored: {why(exc)}. Return "
                 f"something JSON can hold, or set results=False"
             ) from None
+        if raw == b"null" and isinstance(value, float):
+            raise BadResult(
+                f"task {self.signature.task!r} returned {value}, which has no form in JSON: return None or a text for it, or set "
+                f"results=False"
+            )
         if len(raw) > limit:
             raise PayloadTooLarge(
                 f"task {self.signature.task!r} returned {len(raw)} bytes, the limit is {limit}: store the data elsewhere and "

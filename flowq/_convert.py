@@ -58,7 +58,9 @@ def _enc_hook(value: Any) -> Any:
             return base.__new__(base, value)  # type: ignore[type-var]  # the loop hides which of the three it is
     if isinstance(value, tuple | frozenset):  # natively encoded anywhere but as a key
         raise TypeError(f"a {type(value).__name__} cannot be a key of a JSON object: use a list of pairs")
-    raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} cannot be written as JSON")
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    raise TypeError(f"a value of type {name} cannot be written as JSON")
 
 
 def _dec_hook(cls: Any, value: Any) -> Any:

@@ -79,8 +79,9 @@ class JobFacts(Generic[R_co]):
                 job_id=self._id,
             )
         if not self._known():
+            what = f"no job of {' or '.join(self._kind.lanes)}" if ":" in self._id else "no job's id"
             raise ResultUnavailable(
-                f"{self._id!r} is no job of {' or '.join(self._kind.lanes)}", job_id=self._id
+                f"{self._id!r} is {what}: ids look like resize:1764000000000-0", job_id=self._id
             )
 
     def _known(self) -> bool:

@@ -133,7 +133,8 @@ class TaskPolicy:
         values = {k: v for k, v in options.items() if k not in ("name", "aliases")}
         unknown = values.keys() - {a.name for a in attrs.fields(cls)}
         if unknown:
-            raise ConfigurationError(f"task {task!r}: unknown option {min(unknown)!r}")
+            known = ", ".join(TaskOptions.__annotations__)
+            raise ConfigurationError(f"task {task!r}: unknown option {min(unknown)!r}; known: {known}")
         for name in ("timeout", "result_ttl", "failure_ttl"):
             if name in values and not (name == "timeout" and values[name] is None):
                 values[name] = seconds(values[name], f"task {task!r}: {name}", positive=True)
@@ -195,7 +196,7 @@ def _normalised(task: str, options: dict[str, Any]) -> dict[str, Any]:
             out["expires"] = _moment(value, where) if absolute else 0
             out["expires_in"] = 0 if absolute else milliseconds(value, where, positive=True)
         elif name == "retries":
-            check_count(f"{what}retries", value, least=0, none=False)
+            check_count(f"{what.rstrip('(')}: retries", value, least=0, none=False)
             out["retries"] = value
         elif name == "key":
             if not isinstance(value, str) or not 0 < len(value) <= 500:

@@ -42,19 +42,30 @@ class Resolved:
 
 
 def _positive(text: str) -> float:
-    if (number := float(text)) > 0:
+    if (number := _number(text)) > 0:
         return number
     raise ValueError("more than 0")
 
 
 def _not_negative(text: str) -> float:
-    if (number := float(text)) >= 0:
+    if (number := _number(text)) >= 0:
         return number
     raise ValueError("0 or more")
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("a number") from None
+
+
 def _count(text: str) -> int:
-    if (number := int(text)) > 0:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number > 0:
         return number
     raise ValueError("a whole number, 1 or more")
 

@@ -18,7 +18,7 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.lowlevel import EventLoopToken, current_token
 
-from flowq._chunks import chunks
+from flowq._chunks import chunks, submission_of
 from flowq._clock import monotonic_clock
 from flowq._errors import FlowqError, NotEntered, OutcomeUnknown, SubmitUnknown, Unavailable
 from flowq._job import JobFacts, Kind
@@ -225,7 +225,7 @@ class SyncProducer:
 class _SyncBatch:
     def __init__(self, bounds: list[Bound[Any]]) -> None:
         self.batch_id = secrets.token_hex(12)
-        self.submissions = [bound.submission for bound in bounds]
+        self.submissions = [submission_of(bound) for bound in bounds]
         self.kinds: list[Registration] = [bound.registration for bound in bounds]
         self.since = _now()
         self.maybe_stored = False

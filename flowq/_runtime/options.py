@@ -87,9 +87,14 @@ def pool_of(app: Served, options: RunOptions) -> dict[str, Task[..., Any]]:
         if (only is None or lane in only) and lane not in excluded
     }
     if not pool:
+        left = f"tasks= and exclude= (--only, --exclude) leave none of {', '.join(sorted(app.tasks))}"
         raise ConfigurationError(
-            f"app {app.name!r}: this worker would serve nothing: register a task with @app.task before flowq.run(app), or name "
-            f"the modules that do in App(imports=…); tasks= and exclude= leave none of {sorted(app.tasks)}"
+            f"app {app.name!r}: this worker would serve nothing: "
+            + (
+                left
+                if app.tasks
+                else "register a task with @app.task, or name the modules that do in App(imports=…)"
+            )
         )
     return pool
 

@@ -120,7 +120,7 @@ def test_a_default_that_json_cannot_hold_stays_with_the_worker() -> None:
         (resize, ("\ud800",), {}, "surrogates not allowed"),
         (ship, ([Line("a", "1")],), {}, "parameter 'lines': Expected `int`, got `str`"),  # type: ignore[arg-type]  # the point
         (ship, ([Line("a", 1)],), {"express": 1}, "parameter 'express'"),
-        (untyped, (object(),), {}, "parameter 'anything': a builtins.object cannot be written as JSON"),
+        (untyped, (object(),), {}, "parameter 'anything': a value of type object cannot be written as JSON"),
         (untyped, ({(1, 2): 3},), {}, "parameter 'anything': a tuple cannot be a key of a JSON object"),
         (bill, ({"id": "x"},), {}, "parameter 'order'"),
     ],
@@ -252,6 +252,13 @@ def test_a_delayed_job_gets_its_id_in_front() -> None:
 def test_what_cannot_be_stored_is_said_clearly(value: object) -> None:
     """The body has run: the error names what it returned, and the way out."""
     with pytest.raises(BadResult, match=r"returned a .* that cannot be stored: .*results=False"):
+        codec(untyped).encode_result(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_json_has_not_is_no_none(value: float) -> None:
+    """msgspec writes null for it: a waiter would get None, or nothing that fits."""
+    with pytest.raises(BadResult, match=rf"returned {value}, which has no form in JSON: .*results=False"):
         codec(untyped).encode_result(value)
 
 

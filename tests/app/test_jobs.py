@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import pickle
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
@@ -109,6 +111,16 @@ async def test_an_id_of_nothing(app: flowq.App[None], worker: HandWorker, job_id
     with pytest.raises(flowq.ResultUnavailable) as caught:
         await job.result()
     assert caught.value.job_id == job_id
+    assert "ids look like resize:1764000000000-0" in str(caught.value) or job_id == "double:999-0"
+
+
+def test_errors_are_called_as_they_are_imported() -> None:
+    """In a traceback, a log and a dead letter: ``flowq.Reject``, not the module in which it happens to be written."""
+    names = [name for name in flowq.__all__ if isinstance(getattr(flowq, name), type)]
+    errors = [getattr(flowq, name) for name in names if issubclass(getattr(flowq, name), Exception)]
+    assert len(errors) > 25
+    assert {error.__module__ for error in errors} == {"flowq"}
+    assert pickle.loads(pickle.dumps(flowq.Reject("no"))).args == ("no",)
 
 
 async def test_a_failure_says_what_happened_where(app: flowq.App[None], worker: HandWorker) -> None:
@@ -265,8 +277,22 @@ async def test_an_unknown_name_is_refused_where_the_code_is(app: flowq.App[None]
         await app.enqueue("doubel", 1)
     with pytest.raises(flowq.InvalidName):
         await flowq.App("other", "memory://").enqueue("two words")
+    for change in (app.pause, app.resume, partial(app.set_limit, limit=2)):
+        with pytest.raises(flowq.UnknownTask, match="did you mean 'double'"):
+            await change("doubel")
     job = await app.ref("elsewhere").enqueue(1)
     await job.cancel()
+    await app.set_limit(app.ref("elsewhere"), None)
+
+
+async def test_what_is_not_bound_is_not_submitted(app: flowq.App[None], worker: HandWorker) -> None:
+    """A task or a tuple in the place of a bound call: the error says what makes one."""
+    double: flowq.Task[..., Any] = app.ref("double")
+    for wrong in (double, (double, 1), None):
+        with pytest.raises(flowq.InvalidArguments, match=r"made by bind\(\), as in"):
+            await app.enqueue_many([wrong])  # type: ignore[list-item]  # the point
+        with pytest.raises(flowq.InvalidArguments, match=r"made by bind\(\), as in"):
+            app.sync().enqueue(wrong)  # type: ignore[arg-type]  # the point
 
 
 async def test_enqueue_many_in_chunks(app: flowq.App[None], worker: HandWorker) -> None:

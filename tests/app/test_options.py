@@ -98,7 +98,7 @@ def test_wrong_task_options_name_the_task_and_the_option(options: dict[str, Any]
         ({"headers": {"a": 1}}, "names and values are strings"),
         ({"headers": ["a"]}, "names and values are strings"),
         ({"expires": 0}, "more than 0"),
-        ({"retries": -1}, "options(retries=-1: a whole number"),
+        ({"retries": -1}, "options: retries=-1: a whole number"),
         ({"dealy": 1}, "options(dealy=): unknown option; known: delay, at, key"),
     ],
 )

@@ -36,8 +36,9 @@ def test_the_command_line_is_over_the_code_is_over_the_environment() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("grace", "soon", "FLOWQ_GRACE='soon': could not convert"),
+        ("grace", "soon", "FLOWQ_GRACE='soon': a number"),
         ("grace", "-1", "FLOWQ_GRACE='-1': 0 or more"),
+        ("concurrency", "many", "FLOWQ_CONCURRENCY='many': a whole number, 1 or more"),
         ("concurrency", "0", "FLOWQ_CONCURRENCY='0': a whole number, 1 or more"),
         ("backend", "curio", "FLOWQ_BACKEND='curio': one of trio, asyncio"),
         ("burst", "maybe", "FLOWQ_BURST='maybe': 1 or 0"),
