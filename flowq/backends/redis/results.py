@@ -43,7 +43,7 @@ class RedisResults:
             return await self._look(job_id, "")
         self._listener.subscribe(self._own, self._told)
         patience: float | None = PATIENCE
-        with anyio.fail_after(timeout):
+        with anyio.move_on_after(timeout):
             while True:
                 event = anyio.Event()
                 self._waiting.setdefault(job_id, []).append(event)
@@ -56,11 +56,12 @@ class RedisResults:
                     await event.wait()
                 finally:
                     await self._forget(job_id, event)
+        raise TimeoutError(f"job {job_id} had not ended within {timeout} s; it goes on, ask again later")
 
     async def _look(self, job_id: str, channel: str) -> Record | None:
         reply = await self._ask(scripts.WAIT, [job_id, channel])
         if reply[0] == b"waiting":
-            raise TimeoutError(f"job {job_id} has not ended")
+            raise TimeoutError(f"job {job_id} has not ended yet")
         return _decode(reply[1]) if reply[0] == b"record" else None
 
     async def _ask(self, script: Script, args: scripts.Args, patience: float | None = PATIENCE) -> Any:

@@ -132,13 +132,14 @@ async def check_a_waiter_waits_through_retries(stage: Stage) -> None:
 
 @clause
 async def check_a_wait_ends_with_its_time(stage: Stage) -> None:
-    """TimeoutError, also for a timeout of nought; the job is not touched by it."""
+    """TimeoutError that names the job, also for a timeout of nought; the job is not touched by it."""
     actor = await stage.join()
     job = await stage.submit_one()
     for timeout in (0, stage.ttl / 4):
         try:
             await stage.backend.results.wait(job, timeout)
-        except TimeoutError:
+        except TimeoutError as exc:
+            assert job in str(exc)
             continue
         raise AssertionError(f"a wait of {timeout} s did not end in TimeoutError")
     [grant] = await actor.take()
