@@ -200,7 +200,7 @@ class Exchange:
         for delivery in claimed.grants:
             if delivery.crashes:
                 self._floor.events.say(
-                    logging.WARNING, "job.adopted", "%s:%s took over from a worker that died (%d times so far)", delivery.lane,
+                    logging.WARNING, "job.adopted", "%s:%s taken over from a worker that died (crash %d)", delivery.lane,
                     delivery.entry, delivery.crashes, lane=delivery.lane, entry=delivery.entry, crashes=delivery.crashes,
                 )  # fmt: skip
 

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,7 +151,7 @@ class Probes:
         if len(words) == 3 and words[0] in {"GET", "HEAD"}:
             status, content, body = self._report().answer(words[1])
             head = (
-                f"HTTP/1.1 {status} {'OK' if status == 200 else 'NO'}\r\nContent-Type: {content}\r\n"
+                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {content}\r\n"
                 f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             )
             with suppress(OSError):  # it did not wait for the answer
