@@ -155,8 +155,8 @@ looks = st.tuples(counts, st.floats(0.002, 100), loads)
 def test_a_reach_never_stops_a_worker(seen: list[tuple[int, float, Load]], room: int, waiting: int) -> None:
     """Whatever was seen: who has room asks, for no more than it has; and when all that is granted starts, for all of it soon."""
     reach = Reach()
-    for ended, took, load in seen:
-        reach.add(ended, took, load)
+    for bodies, took, load in seen:
+        reach.add(bodies, took, load)
         assert 1 <= reach.part_of(room, waiting) <= room
     for _ in range(11):
         reach.add(0, 0.002, Load(2000, 0, 0))
