@@ -160,7 +160,7 @@ async def test_what_surely_did_not_happen_is_tried_again(way: Way) -> None:
 async def test_no_server_is_unavailable(way: Way) -> None:
     """Nothing was sent, so it is safe to try again; the next caller has its own time."""
     way.is_up = anyio.Event()
-    async with sending(way, timeout=0.02) as producer:
+    async with sending(way, timeout=0.2) as producer:
         errors = await together(3, lambda: producer.submit(job()))
         with pytest.raises(Unavailable, match=r"could not be reached for 0\.02 s"):
             await producer.submit(job())
@@ -183,7 +183,7 @@ async def test_it_waits_for_a_server_that_comes_back(way: Way) -> None:
 async def test_no_reply_in_time_is_unknown_and_can_be_resent(way: Way) -> None:
     """The error's resend gives what the call would have given, under the same id."""
     way.hold = 10
-    async with sending(way, timeout=0.02) as producer:
+    async with sending(way, timeout=0.2) as producer:
         with pytest.raises(BatchUnknown, match=r"may be stored: .* never makes a second copy") as caught:
             await producer.submit(job())
         way.hold = 0
@@ -198,7 +198,7 @@ async def test_no_reply_in_time_is_unknown_and_can_be_resent(way: Way) -> None:
 async def test_each_caller_of_a_lost_batch_can_resend(way: Way) -> None:
     """They share the batch, and each gets its own job."""
     way.faults = [OutcomeUnknown("lost")] * 50
-    async with sending(way, timeout=0.02) as producer:
+    async with sending(way, timeout=0.2) as producer:
         errors = await together(5, lambda: producer.submit(job()))
         way.faults = []
         receipts = [(await error.resend())[0].job_id for error in errors]
@@ -212,7 +212,7 @@ async def test_each_caller_of_a_lost_batch_can_resend(way: Way) -> None:
 async def test_a_resend_may_fail_again(way: Way) -> None:
     """It stays unknown, and stays safe."""
     way.faults = [OutcomeUnknown("lost")] * 4
-    async with sending(way, timeout=0.02) as producer:
+    async with sending(way, timeout=0.2) as producer:
         with pytest.raises(BatchUnknown) as first:
             await producer.submit(job())
         way.faults = [OutcomeUnknown("lost")] * 4
@@ -227,7 +227,7 @@ async def test_a_resend_may_fail_again(way: Way) -> None:
 async def test_resends_at_the_same_time_are_one(way: Way) -> None:
     """Two tasks that hold the same error get the same answer, from one request."""
     way.hold = 10
-    async with sending(way, timeout=0.02) as producer:
+    async with sending(way, timeout=0.2) as producer:
         with pytest.raises(BatchUnknown) as caught:
             await producer.submit(job())
         way.hold = 0
@@ -245,7 +245,7 @@ async def test_a_resend_outlives_the_opening(app: flowq.App[None]) -> None:
     async def enter_and(call: Callable[[], Any]) -> Any:
         async with app:
             app.session().producer._backend = cast("Backend", way)
-            app.session().producer._timeout = 0.02
+            app.session().producer._timeout = 0.2
             return await call()
 
     with pytest.raises(SubmitUnknown) as caught:
@@ -261,7 +261,7 @@ async def test_a_resend_outlives_the_opening(app: flowq.App[None]) -> None:
 async def test_a_late_resend_is_refused(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server may have forgotten the batch: sending it again could store its jobs twice."""
     way.hold = 10
-    async with sending(way, timeout=0.02) as producer:
+    async with sending(way, timeout=0.2) as producer:
         with pytest.raises(BatchUnknown) as caught:
             await producer.submit(job())
         monkeypatch.setattr("flowq._producer.RESEND_WINDOW", -1.0)
@@ -383,7 +383,7 @@ async def test_the_users_handle_of_a_lost_submit(app: flowq.App[None]) -> None:
     async with app:
         way = Way()
         app.session().producer._backend = cast("Backend", way)
-        app.session().producer._timeout = 0.02
+        app.session().producer._timeout = 0.2
         way.faults = [OutcomeUnknown("lost")] * 9
         with pytest.raises(SubmitUnknown) as one:
             await work.enqueue(1)
