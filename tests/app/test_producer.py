@@ -162,7 +162,7 @@ async def test_no_server_is_unavailable(way: Way) -> None:
     way.is_up = anyio.Event()
     async with sending(way, timeout=0.2) as producer:
         errors = await together(3, lambda: producer.submit(job()))
-        with pytest.raises(Unavailable, match=r"could not be reached for 0\.02 s"):
+        with pytest.raises(Unavailable, match=r"could not be reached for 0\.2 s"):
             await producer.submit(job())
 
     assert [type(e) for e in errors] == [Unavailable] * 3
