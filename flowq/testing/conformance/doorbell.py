@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
 import anyio
 
+from flowq.testing.conformance.actor import Actor
 from flowq.testing.conformance.jobs import done, policy, released
 from flowq.testing.conformance.stage import Clauses, Stage
 
 clause = Clauses()
 CHECKS = clause.checks
+
+
+@asynccontextmanager
+async def _waiting(stage: Stage, actor: Actor) -> AsyncGenerator[list[bool]]:
+    """The block is entered while the actor waits for a ring, and left when that wait, which is a long one, has ended: with what it
+    gives.
+    """
+    heard: list[bool] = []
+
+    async def wait() -> None:
+        heard.append(await actor.backend.stream.wait_ring(actor.me, 50 * stage.ttl))
+
+    with anyio.fail_after(20 * stage.ttl):
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(wait)
+            await stage.pass_time(stage.ttl / 4)
+            assert heard == []
+            yield heard
 
 
 @clause
@@ -34,17 +56,8 @@ async def check_a_ring_wakes_one_who_waits(stage: Stage) -> None:
     """Long before its time is over."""
     actor = await stage.join()
     await stage.quiet(actor)
-    heard: list[bool] = []
-
-    async def wait() -> None:
-        heard.append(await actor.backend.stream.wait_ring(actor.me, 50 * stage.ttl))
-
-    with anyio.fail_after(20 * stage.ttl):
-        async with anyio.create_task_group() as tg:
-            tg.start_soon(wait)
-            await stage.pass_time(stage.ttl / 4)
-            assert heard == []
-            await stage.submit()
+    async with _waiting(stage, actor) as heard:
+        await stage.submit()
     assert heard == [True]
 
 
@@ -215,16 +228,8 @@ async def check_stop_waiting_ends_a_wait(stage: Stage) -> None:
     """A worker without room must not eat the rings of others; it is False, for nobody rang."""
     actor = await stage.join()
     await stage.quiet(actor)
-    heard: list[bool] = []
-
-    async def wait() -> None:
-        heard.append(await actor.backend.stream.wait_ring(actor.me, 50 * stage.ttl))
-
-    with anyio.fail_after(20 * stage.ttl):
-        async with anyio.create_task_group() as tg:
-            tg.start_soon(wait)
-            await stage.pass_time(stage.ttl / 4)
-            actor.backend.stream.stop_waiting()
+    async with _waiting(stage, actor) as heard:
+        actor.backend.stream.stop_waiting()
     assert heard == [False]
     await stage.submit()
     assert await stage.rings(actor), "and it may wait again"
