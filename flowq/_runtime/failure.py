@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from types import TracebackType
+from typing import Final
 
 from flowq._core.outcome import Failure
 from flowq._core.retry import leaves
@@ -20,6 +21,25 @@ def tell(error: BaseException) -> Failure:
         else f"{kind.__module__}.{kind.__qualname__}"
     )
     return Failure(name, _text(error), _traceback(error))
+
+
+_LOOP_OF_ERROR: Final = {
+    "no running event loop": "asyncio",
+    "trio.run received unrecognized yield message": "asyncio",
+    # asyncio's Event, Queue and Lock, where no loop runs
+    "'NoneType' object has no attribute 'create_future'": "asyncio",
+    "must be called from async context": "trio",
+}
+
+
+def other_loop(error: BaseException, loop: str) -> str:
+    """The cure, if a body failed because it wants another event loop than its worker's: the error itself names none. Else empty."""
+    for leaf in leaves(error):
+        text = _text(leaf)
+        wants = next((wanted for phrase, wanted in _LOOP_OF_ERROR.items() if phrase in text), loop)
+        if wants != loop:
+            return f'this body needs {wants} and its worker runs {loop}: App(…, backend="{wants}") or flowq run --backend {wants}'
+    return ""
 
 
 def _text(error: BaseException) -> str:

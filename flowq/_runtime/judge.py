@@ -27,7 +27,7 @@ from flowq._core.verdict import (
 from flowq._errors import PayloadTooLarge
 from flowq._model import CancelReason, Delivery, Outcome, Succeeded
 from flowq._runtime.events import JOB, Events, printable
-from flowq._runtime.failure import tell
+from flowq._runtime.failure import other_loop, tell
 from flowq._runtime.floor import Floor
 from flowq._runtime.lanes import Lane
 
@@ -120,6 +120,10 @@ class Judge:
         if isinstance(verdict, Bury) and verdict.kind == "timeout":
             # the traceback tells where it was; type and message would be those of our own cancellation
             failure = attrs.evolve(failure, type="TimeoutError", message=verdict.reason)
+        if isinstance(verdict, Bury | RunAgain) and (cure := other_loop(error, self._floor.loop.kind)):
+            verdict = attrs.evolve(verdict, reason=f"{verdict.reason or describe(error)} ({cure})")
+            if isinstance(verdict, Bury):
+                failure = attrs.evolve(failure, message=f"{failure.message} ({cure})")
         self._write(verdict, job, lane, failure, run_ms=run_ms, note=note, error=error)
         return verdict
 

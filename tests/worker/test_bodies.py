@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
+import trio
 
 import flowq
 from tests.conftest import running_redis
@@ -51,6 +54,32 @@ async def test_context_variables_do_not_reach_the_next_job(shop: Shop) -> None:
         results = [await job.result(timeout=10) for job in jobs]
     assert set(results[1::3] + results[2::3]) == {"nobody"}
     assert results[0::3] == [f"tenant {number}" for number in range(3) for _ in range(2)]
+
+
+async def test_a_body_for_the_other_event_loop_is_told_so(shop: Shop, anyio_backend_name: str) -> None:
+    """An asyncio body under trio, a trio body under asyncio: what they raise names no cure, so the record and the log do."""
+    app = shop.app()
+    loop = anyio_backend_name
+    other = "asyncio" if loop == "trio" else "trio"
+
+    @app.task(retries=0)
+    async def sleeps() -> None:
+        if other == "asyncio":
+            await asyncio.sleep(0.01)
+        else:
+            await trio.sleep(0.01)
+
+    @app.task(retries=0)
+    async def waits() -> None:
+        await (asyncio.Event().wait() if other == "asyncio" else trio.Event().wait())
+
+    said = rf"this body needs {other} and its worker runs {loop}: App\(…, backend=\"{other}\"\) or flowq run --backend {other}"
+    await shop.start(app)
+    async with app:
+        for task in (sleeps, waits):
+            with pytest.raises(flowq.JobFailed, match=said):
+                await (await task.enqueue()).result(timeout=10)
+    assert all(re.search(said, record.getMessage()) for record in shop.said("job.dead"))
 
 
 async def test_a_leaked_scope_hits_no_other_job(shop: Shop) -> None:
