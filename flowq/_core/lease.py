@@ -67,11 +67,15 @@ class Lease:
     warned: bool = False
     change: str = ""
     """The change of the fleet's TTL that ``times`` allow for; each renewal tells it."""
+    told_at: float = 0.0
+    """When the last request was sent whose answer told of a change of the fleet's TTL, or of none."""
 
     @classmethod
     def begin(cls, times: LeaseTimes, sent_at: float, change: str = "") -> Lease:
         """The lease that a join, sent at ``sent_at``, began."""
-        return cls(times, sent_at + times.trusted, sent_at + times.renew_every, change=change)
+        return cls(
+            times, sent_at + times.trusted, sent_at + times.renew_every, change=change, told_at=sent_at
+        )
 
     @property
     def kill_at(self) -> float:

@@ -176,8 +176,10 @@ class Keeper:
         else:
             lease.forgot(now)
             self._tell("forgot", lease)
-        if answer.change != lease.change and answer.status is not Status.LOST:
-            self._tell("change", lease, answer.change)
+        if answer.status is not Status.LOST:
+            lease.told_at = sent_at
+            if answer.change != lease.change:
+                self._tell("change", lease, answer.change)
         if answer.cancels:
             self._tell("cancels", answer.cancels)
 

@@ -67,6 +67,9 @@ class Member:
         self._waits_for = ""
         """The change for which it was told to wait."""
         self._over_since = 0.0
+        self._told_at = floor.loop.now()
+        """When the last request was sent whose answer told of a change of the fleet's lease TTL, or of none; at first: now, for what
+        this worker was started with was right when it was started."""
 
     async def join(self) -> float:
         """Become a member, the first time or again. Returns the seconds of quarantine.
@@ -86,9 +89,11 @@ class Member:
                 old=old or None,
                 keep=keep if old else (),
                 heard=heard,
+                silence=sent_at - self._told_at,
             )
         except TtlNotYet as exc:
             self._wait_for(exc)
+            self._told_at = sent_at
             raise
         kept = set(joined.kept)
         stay = [delivery for delivery in floor.known.values() if delivery.fence in kept]
@@ -138,7 +143,7 @@ class Member:
             return
         floor = self._floor
         lease, now = floor.lease, floor.loop.now()
-        self.over, self._over_since = True, now
+        self.over, self._over_since, self._told_at = True, now, lease.told_at
         lease.lost(now)
         cancelled = floor.lose_lease()
         self._keeper.poke()

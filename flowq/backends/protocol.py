@@ -156,6 +156,7 @@ class Fleet(Protocol):
         old: str | None = None,
         keep: Sequence[Delivery] = (),
         heard: str = "",
+        silence: float = 0.0,
     ) -> Joined:
         """Become a member under a fresh id.
 
@@ -163,7 +164,9 @@ class Fleet(Protocol):
         bodies still run, because their lanes may outlive a lease), which become the new member's.
 
         ``heard`` is the last change of the lease TTL that this worker was told of as a member: on a server that forgot, it goes
-        on. With ``?`` before it: the worker was only told to wait for it.
+        on. With ``?`` before it: the worker was only told to wait for it. ``silence``: seconds since this worker sent the last request
+        whose answer told it of a change, or of none, or since it was started. On a server that lost its clock the quarantine is no
+        shorter: meanwhile the TTL may have been raised to that (never to more, see ``change_ttl``).
 
         Raises:
             OtherTtl: the fleet runs with another lease TTL. TtlNotYet: it is being changed to this one. IncompatibleLayout: see
@@ -195,7 +198,7 @@ class Fleet(Protocol):
         """Change the lease TTL of the running fleet to ``ttl`` seconds, or take back the change that is under way.
 
         It is *open* when every live member has told that it heeds it: workers with either value may join from then on. It is
-        complete when every live member was started with the new value. Until then the server reckons with the larger value and
+        complete when every live member was started with the new value, a longer one no sooner than it is long. Until then the server reckons with the larger value and
         every member, for its own deadline, with the smaller one. Asked again it tells how far it is.
 
         Raises:

@@ -49,6 +49,11 @@ def said(state: TtlChange) -> str:
             f"lease_ttl is being changed to {state.to:g} s: acknowledged by {state.heeding} of {workers}; one that does not answer holds "
             f"it up until its lease ends; run this again to see"
         )
+    if state.configured == state.live:
+        return (
+            f"lease_ttl is being changed to {state.to:g} s: all of {workers} have it; it is complete {state.to:g} s after this was first "
+            f"asked for"
+        )
     return (
         f"lease_ttl is being changed to {state.to:g} s: acknowledged by all; start workers with lease_ttl={state.to:g} now, it is "
         f"complete when the last one without has ended ({state.configured} of {workers} have it)"

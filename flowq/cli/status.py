@@ -211,6 +211,8 @@ def _workers(s: Snapshot) -> RenderableType:
 def _change(change: TtlView, alive: int) -> str:
     if not change.is_open:
         return f"lease_ttl is being changed to {change.to:g} s: not every live worker has acknowledged it"
+    if change.workers == alive and alive:
+        return f"lease_ttl is being changed to {change.to:g} s: all live workers were started with it; it is complete {change.to:g} s after it was asked for"
     return (
         f"lease_ttl is being changed to {change.to:g} s: {change.workers} of {alive} live workers were started with it; until all were, "
         f"they reckon with {min(change.before, change.to):g} s"

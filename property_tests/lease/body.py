@@ -14,13 +14,28 @@ if TYPE_CHECKING:
     from .member import Member
 
 TTL = 10_000
-"""Lease in ms. LeaseTimes makes of it: G 1667, margin 3500, renew every 1250."""
-TIMES = LeaseTimes.of(TTL / 1000)
-LOCAL = TTL - int(TIMES.margin * 1000)
-"""For how long after its sending a renewal keeps this worker's bodies alive."""
-RENEW_EVERY = int(TIMES.renew_every * 1000)
-UNWIND = 1500
-"""How long a cancelled body may still run: margin - G - a little for the watchdog."""
+"""Lease in ms of every fleet at first. LeaseTimes makes of it: G 1667, margin 3500, renew every 1250."""
+SHORT_TTL = 6000
+"""What an operator may change it to, and back."""
+
+
+@attrs.frozen
+class Times:
+    """What a worker makes of a TTL, in ms."""
+
+    ttl: int
+    local: int
+    """For how long after its sending a renewal keeps this worker's bodies alive."""
+    renew_every: int
+    unwind: int
+    """How long a cancelled body may still run: margin - G - a little for the watchdog."""
+
+    @classmethod
+    def of(cls, ttl: int) -> Times:
+        times = LeaseTimes.of(ttl / 1000)
+        return cls(ttl, int(times.trusted * 1000), int(times.renew_every * 1000), ttl * 15 // 100)
+
+
 CONCURRENCY = 6
 RECORD_TTL = 600_000
 
@@ -53,7 +68,7 @@ class Body:
         """Does it run, and count? From the deadline on only an unlimited one is free to, or one that a stopped process cannot end."""
         until = self.owner.deadline if self.lease_ended is None else self.lease_ended
         late = self.limited and not self.owner.paused and not self.excused
-        return self.runs(now) and (now < until + UNWIND or late)
+        return self.runs(now) and (now < until + self.owner.times.unwind or late)
 
 
 @attrs.define(eq=False)
@@ -78,6 +93,8 @@ class Request:
     ended: list[Ended] = attrs.Factory(list)
     listed: list[Delivery] = attrs.Factory(list)
     new_id: str = ""
+    number: int = 0
+    """Of a renewal: in the order of sending."""
 
 
 def outcome_of(how: str, job: dict[str, Any], first_id: str, why: str) -> Outcome:

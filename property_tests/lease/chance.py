@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from .body import SHORT_TTL, TTL
 from .driver import FATES, HOWS
 from .world import Op
 
@@ -39,7 +40,9 @@ def operation(r: Random, *, calm: bool) -> Op:
 
 
 def _by_the_operator(r: Random, lane: str) -> Op:
-    what = r.choice(["limit", "pause", "resume", "resume", "reset", "cancel", "cancel"])
+    what = r.choice(["limit", "pause", "resume", "resume", "reset", "cancel", "cancel", "ttl"])
+    if what == "ttl":
+        return ("lease_ttl", r.choice([SHORT_TTL, TTL]))
     if what == "cancel":
         return ("cancel", r.randrange(12))
     return ("control", lane, what, r.randrange(4))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .body import RENEW_EVERY, TTL
+from .body import TTL
 from .ledger import Violation
 
 if TYPE_CHECKING:
+    from .ledger import Job
+    from .server import Snapshot
     from .world import World
 
 
@@ -20,7 +22,7 @@ def tick(w: World, ms: int) -> bool:
         ms -= step
         w.pass_time(step)
         for i in w.healthy():
-            if w.workers[i].id and w.now - w.workers[i].renewed >= RENEW_EVERY:
+            if w.workers[i].id and w.now - w.workers[i].renewed >= w.workers[i].times.renew_every:
                 w.renew(i)
     return True
 
@@ -47,13 +49,19 @@ def snap(w: World) -> bool:
     return True
 
 
+def _go_back(w: World, snap: tuple[Snapshot, dict[str, Job]]) -> None:
+    # old data can deceive a worker that was cut off all through a change of the TTL, if it is the first to come: an exception of P2
+    w.replace_outdated()
+    w.server.restore(snap[0])
+    w.book.go_back(snap[1])
+    w.forgotten("failover")
+
+
 def failover(w: World, same_run: bool = False) -> bool:
     """The replica is promoted: everything since is lost, those jobs' submissions too. ``same_run``: only its replid is new."""
     if w.snap is None:
         return False
-    w.server.restore(w.snap[0])
-    w.book.go_back(w.snap[1])
-    w.forgotten("failover")
+    _go_back(w, w.snap)
     w.runs += not same_run
     w.replids += 1
     w.server.set_identity(f"run{w.runs}", f"repl{w.replids}", f"repl{w.replids - 1}")
@@ -75,9 +83,7 @@ def recover(w: World) -> bool:
     """The server dies and comes back with what had reached its disk: a tail is lost, its replid may be the same as before."""
     if w.snap is None:
         return False
-    w.server.restore(w.snap[0])
-    w.book.go_back(w.snap[1])
-    w.forgotten("failover")
+    _go_back(w, w.snap)
     w.runs += 1
     w.set_identity()
     w.disconnect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from .body import SHORT_TTL, TTL
 from .driver import HOW, LANE, SLOT, Driver
 from .world import Op
 
@@ -135,6 +136,27 @@ class Macros(Driver):
         self.all_of([("turn", i), ("cut", i), ("tick", gap), ("clock", ms), ("tick", 800)])
         self.fresh((i + 1) % 3)
         self.all_of([("tick", 4000), ("turn", (i + 1) % 3), ("heal", i)])
+
+    @rule(
+        ms=st.sampled_from([SHORT_TTL, SHORT_TTL, TTL]),
+        deployed=st.integers(0, 3),
+        gap=st.sampled_from([0, 900, 2500]),
+        loss=st.sampled_from(["", "", "", "failover", "flush", "clock"]),
+        i=SLOT,
+        lane=LANE,
+    )
+    def lease_is_changed(self, ms: int, deployed: int, gap: int, loss: str, i: int, lane: str) -> None:
+        """The command, some or all workers started anew, perhaps a loss or a partition in the middle."""
+        self.all_of([("snap",), ("lease_ttl", ms), ("tick", gap)])
+        self.do("submit", lane, 2)
+        self.fresh(i)
+        for k in range(deployed):
+            self.all_of([("tick", 2500), ("end_all", k, "ok"), ("turn", k), ("crash", k)])
+            self.fresh(k)
+            if k == 0 and loss:
+                self.do("cut", i)
+                self.do(*{"clock": ("lose", "clock")}.get(loss, (loss,)))
+        self.all_of([("tick", 6000), ("heal", i)])
 
     @rule(i=SLOT, lane=LANE, n=st.integers(0, 2))
     def limit_is_lowered_and_holder_dies(self, i: int, lane: str, n: int) -> None:

@@ -11,20 +11,36 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
-from flowq._model import Delivery, Ended, LanePolicy, Status, Want
-from flowq.backends.protocol import Standing
+from flowq._model import Delivery, Ended, LanePolicy, Status, Want, ttl_change
+from flowq.backends.protocol import OtherTtl, Standing, TtlNotYet
 from flowq.backends.redis import scripts
 
-from .body import CONCURRENCY, LOCAL, TTL, UNWIND, Body, Held, Request, outcome_of
+from .body import CONCURRENCY, Body, Held, Request, Times, outcome_of
 
 
 class Member:
     """A worker process: its loop (one request at a time), its keeper, its watchdog and its bodies."""
 
     def __init__(
-        self, name: str, pool: str, lanes: Mapping[str, LanePolicy], start: Callable[[Body], None]
+        self,
+        name: str,
+        pool: str,
+        lanes: Mapping[str, LanePolicy],
+        ttl: int,
+        born: int,
+        start: Callable[[Body], None],
     ) -> None:
         self.name, self.pool, self.lanes, self._start_hook = name, pool, lanes, start
+        self.ttl = ttl
+        """What it was started with."""
+        self.heard = self.waits_for = ""
+        """The change of the fleet's TTL that it heeds; the one for which it was told to wait."""
+        self.refused = False
+        self.rests_until = 0
+        """Its predecessor was refused: whoever starts it again waits a moment."""
+        self._last_told = 0
+        self._told_at = born
+        """When the last request was sent whose answer told of a change, or of none; or when it was started."""
         self._ids = count(1)
         self._turn = 0
         self.id = ""
@@ -45,6 +61,12 @@ class Member:
         """The last claim left work to others: listen a little later than they."""
         self.settled_late = False
         self.paused = self.cut = self.virgin_ok = False
+
+    @property
+    def times(self) -> Times:
+        """Of the TTL that it trusts: its own, and while the fleet's is being changed the smaller value."""
+        both = ttl_change(self.heard)
+        return Times.of(int(min(both) * 1000) if both else self.ttl)
 
     def nonce(self) -> str:
         return f"{self.name}n{next(self._ids)}"
@@ -68,7 +90,7 @@ class Member:
     def request(self, now: int, extra: int = 0) -> Request | None:
         """What the loop sends next; None: it cannot send anything now."""
         self.watch(now)
-        if self.waiting is not None:
+        if self.waiting is not None or now < self.rests_until:
             return None
         if not self.greeted:
             return self._ask("hello", now, [("hello", [self.nonce()])])
@@ -112,13 +134,15 @@ class Member:
         new = f"{self.name}.{next(self._ids)}"
         args = scripts.join(
             *(new, self.nonce()),
-            ttl_ms=TTL,
+            ttl_ms=self.ttl,
             virgin_ok=self.virgin_ok,
             old=" ".join(self.old),
             pool=self.pool,
             facts=b"{}",
             lanes=self.lanes,
             keep=keep,
+            heard=self.heard or (self.waits_for and f"?{self.waits_for}"),
+            silence_ms=now - self._told_at,
         )
         request = self._ask("join", now, [("join", args)], keep)
         request.new_id = new
@@ -188,9 +212,17 @@ class Member:
         self.confirmed = self.reconciled = False
 
     def _on_join(self, request: Request, replies: list[Any], now: int) -> None:
-        joined = scripts.read_join(replies[0], request.new_id, request.listed, TTL)
+        try:
+            joined = scripts.read_join(replies[0], request.new_id, request.listed, self.ttl)
+        except TtlNotYet as wait:
+            self.waits_for, self._told_at = wait.change, request.sent
+            return
+        except OtherTtl:
+            self.refused = True
+            return
+        self.heard, self._told_at = joined.change, request.sent
         self.id, self.old, self.epoch = joined.member, [], joined.epoch
-        self.renewed, self.deadline = request.sent, request.sent + LOCAL
+        self.renewed, self.deadline = request.sent, request.sent + self.times.local
         self.confirmed = self.reconciled = True
         self.short = False
         self._keep_only(set(joined.kept), now)
@@ -210,7 +242,7 @@ class Member:
         """Cancel the body if it runs, and forget the delivery."""
         held = self.known.pop(fence)
         if held.body is not None and held.body.stops is None:
-            held.body.stops = now + UNWIND
+            held.body.stops = now + self.times.unwind
 
     def _on_confirm(self, request: Request, replies: list[Any], now: int) -> None:
         confirmed = scripts.read_confirm(replies[0], request.listed)
@@ -219,7 +251,7 @@ class Member:
             return
         self.epoch = confirmed.epoch
         self._keep_only(set(confirmed.fences), now)
-        self.renewed, self.deadline = request.sent, request.sent + LOCAL
+        self.renewed, self.deadline = request.sent, request.sent + self.times.local
         self.confirmed = True
         self._start(now)
 
@@ -272,9 +304,10 @@ class Member:
     # --- the keeper, the watchdog
 
     def renewal(self, now: int) -> Request:
-        """What the keeper's thread sends: nothing of it depends on the loop's state."""
-        args = scripts.renew(self.standing(), self.nonce(), len(self.known))
-        return Request("renew", [("renew", args)], self.id, now)
+        """What the keeper's thread sends: nothing of it depends on the loop's state. A change is told once its times hold."""
+        self._cut(now)
+        args = scripts.renew(self.standing(), self.nonce(), len(self.known), self.heard)
+        return Request("renew", [("renew", args)], self.id, now, number=next(self._ids))
 
     def renewal_reply(self, request: Request, replies: list[Any], now: int) -> None:
         """Extends only a life that still runs, in its epoch, counted from when the renewal was sent."""
@@ -288,11 +321,19 @@ class Member:
             self._doubt()
         else:
             self.renewed = request.sent
-            self.deadline = max(self.deadline, request.sent + LOCAL)
+            self.deadline = max(self.deadline, request.sent + self.times.local)
+        if renewed.status is not Status.LOST and request.number > self._last_told:
+            # the keeper has one renewal under way: it never reads the answer to an older one after that to a newer one
+            self.heard, self._last_told, self._told_at = renewed.change, request.number, request.sent
+            self._cut(now)
         for lane, entry, reason in renewed.cancels:
             for fence, held in self.known.items():
                 if (held.delivery.lane, held.delivery.entry) == (lane, entry) and held.ended is None:
                     self.end(fence, "cancelled", now, reason)
+
+    def _cut(self, now: int) -> None:
+        """A shorter TTL holds for the lease that runs, too."""
+        self.deadline = min(self.deadline, now + self.times.local)
 
     def watch(self, now: int) -> None:
         """The watchdog: at the deadline this life is over."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .lua_mutants import LIMITS, OWNERS, QUARANTINE
 from .mutant import Mutant, mutant
+from .ttl_mutants import CHANGE
 from .work_mutants import CRASHES, ENDS, WORK
 
 MEMBER = (
@@ -46,25 +47,31 @@ MEMBER = (
         "deadline from the reply",
         "LEASE §3",
         "member.py",
-        ("max(self.deadline, request.sent + LOCAL)", "max(self.deadline, now + LOCAL)"),
+        ("max(self.deadline, request.sent + self.times.local)", "max(self.deadline, now + self.times.local)"),
     ),
     mutant(
         *("a claim extends the deadline", "LEASE §3", "member.py"),
         (
             "            self._start(now)\n\n    def _on_settle",
-            "            self._start(now)\n            self.deadline = max(self.deadline, now + LOCAL)\n\n    def _on_settle",
+            "            self._start(now)\n            self.deadline = max(self.deadline, now + self.times.local)\n\n    def _on_settle",
         ),
     ),
     mutant(
         *("a refused epoch extends the deadline", "LEASE §2.3", "member.py"),
         (
             "        elif renewed.status is Status.EPOCH:\n            self._doubt()\n",
-            "        elif renewed.status is Status.EPOCH:\n            self._doubt()\n            self.deadline = max(self.deadline, request.sent + LOCAL)\n",
+            "        elif renewed.status is Status.EPOCH:\n            self._doubt()\n            self.deadline = max(self.deadline, request.sent + self.times.local)\n",
         ),
     ),
     mutant(
         *("no margin", "LEASE §2 inequalities", "member.py"),
-        ("max(self.deadline, request.sent + LOCAL)", "max(self.deadline, request.sent + TTL)"),
+        (
+            "        return Times.of(int(min(both) * 1000) if both else self.ttl)\n",
+            (
+                "        times = Times.of(int(min(both) * 1000) if both else self.ttl)\n"
+                "        return Times(times.ttl, times.ttl, times.renew_every, times.unwind)\n"
+            ),
+        ),
     ),
     mutant("no watchdog", "LEASE §3", "member.py", ("if self.id and now >= self.deadline:", "if False:")),
     mutant(
@@ -96,7 +103,7 @@ MEMBER = (
     ),
 )
 
-_ALL = (*LIMITS, *QUARANTINE, *OWNERS, *ENDS, *CRASHES, *WORK, *MEMBER)
+_ALL = (*LIMITS, *QUARANTINE, *OWNERS, *ENDS, *CRASHES, *WORK, *MEMBER, *CHANGE)
 MUTANTS: dict[str, Mutant] = {m.name: m for m in _ALL}
 
 NOT_EXPRESSIBLE = {
@@ -114,6 +121,5 @@ NOT_EXPRESSIBLE = {
     "confirm without the owner": "equivalent while n is compared: the same n at another owner means that the entry was given out again, "
     "limited ones not before the first one's deadline; an unlimited body goes on for nothing and its settle is refused",
     "late reply starts after the deadline": "the watchdog looks before every reply; without it that is `no watchdog`",
-    "join with another TTL (LEASE §2.2)": "all workers here have one TTL",
     "session number with a TTL (CORRECTIONS 1.7)": "Redis expires keys by its own clock, which has no seam",
 }

@@ -57,6 +57,14 @@ def control(w: World, lane: str, what: str, value: int = 0) -> bool:
     return True
 
 
+def lease_ttl(w: World, ms: int) -> bool:
+    """The operator changes the fleet's lease TTL, or takes a change back that is under way."""
+    w.jobs += 1
+    w.run("lease_ttl", [ms, f"op{w.jobs}"])
+    w.check()
+    return True
+
+
 def cancel(w: World, k: int) -> bool:
     """Cancel the k-th open job."""
     jobs = [(uid, j) for uid, j in w.book.jobs.items() if j.state == "open"]
@@ -139,6 +147,8 @@ def deliver(w: World, i: int) -> bool:
         return False
     request, replies = w.late[i].pop(0)
     w.workers[i].reply(request, replies, w.now)
+    if w.workers[i].refused:
+        w.killed(i, rest=1000)
     return True
 
 
@@ -181,12 +191,7 @@ def leave(w: World, i: int, fate: str = "ok") -> bool:
 
 def crash(w: World, i: int) -> bool:
     """SIGKILL: bodies end at once; a fresh process takes the slot."""
-    for held in w.workers[i].known.values():
-        if held.body is not None:
-            held.body.stops = w.now
-    for body in w.workers[i].bodies:
-        body.stops = w.now
-    w.workers[i] = w.worker(i)
+    w.killed(i)
     w.book.events["crashes"] += 1
     return True
 
@@ -234,6 +239,7 @@ OPERATIONS: dict[str, Operation] = {
         *(
             submit,
             control,
+            lease_ttl,
             cancel,
             status,
             promote,

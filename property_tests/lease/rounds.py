@@ -103,6 +103,8 @@ def _owes(w: World, i: int) -> bool:
     me = w.workers[i]
     if me.waiting is not None or (not me.id and any(b.limited and b.runs(w.now) for b in me.bodies)):
         return False
+    if not me.id and (me.waits_for or w.now < me.rests_until):
+        return False  # it may not join yet, and tries again later
     settled = me.greeted and me.confirmed and me.reconciled and bool(me.id)
     return not settled or any(h.ended for h in me.known.values()) or (not me.short and me.room(w.now) > 0)
 
@@ -149,6 +151,8 @@ def drain(w: World) -> None:
         clock(w, w.back)
     for step in range(50):
         tick(w, 1600)
+        if step == 0:
+            w.replace_outdated()
         for i in w.healthy():
             for _ in range(4):
                 for held in w.workers[i].running(w.now):

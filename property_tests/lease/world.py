@@ -64,6 +64,8 @@ class World:
         self.late_renewals: list[tuple[Member, Request, list[Any]]] = []
         self.snap: tuple[Snapshot, dict[str, Job]] | None = None
         self.lives = 0
+        self.may = [TTL]
+        """With which lease TTL an operator starts workers: the new value while the change is open, the old one until it is complete."""
         self.clean = True
         """No fault so far: then no ring may be lost."""
         self.stale = False
@@ -79,7 +81,10 @@ class World:
 
     def worker(self, i: int) -> Member:
         self.lives += 1
-        new: Member = self.rules.Member(f"w{i}x{self.lives}", SLOTS[i], POOLS[SLOTS[i]], self.started)
+        ttl = self.may[self.lives % len(self.may)]
+        new: Member = self.rules.Member(
+            f"w{i}x{self.lives}", SLOTS[i], POOLS[SLOTS[i]], ttl, self.now, self.started
+        )
         self.late[i] = []
         return new
 
@@ -121,10 +126,25 @@ class World:
             reply, self.state = self.server.run(name, args)
         except redis.ResponseError as error:
             raise Violation("no script fails", f"{name}: {error}") from error
+        self.deploy(before.clock, self.state.clock)
         for gone in set(before.members) - set(self.state.members) - self.left:
             if name not in ("leave", "join"):
                 self.book.events["expired"] += before.members[gone] <= self.state.l
         return reply
+
+    def deploy(self, before: dict[str, str], after: dict[str, str]) -> None:
+        """What the operator sees of a change of the lease TTL, and which workers he starts from then on (LEASE R18)."""
+        if not after.get("ttl"):
+            return
+        was, change = before.get("change", "").split(), after.get("change", "").split()
+        if was and not change and after["ttl"] == was[1]:
+            self.book.events["TTL changed"] += 1
+            self.may = [int(was[1])]
+        elif "open" in after:
+            self.book.events["TTL change open"] += "open" not in before
+            self.may = sorted({*self.may, int(change[1])})
+        elif len(self.may) > 1:  # the server has forgotten that it was open
+            self.may = [int(change[0] if change else after["ttl"])]
 
     def check(self) -> None:
         for uid in checks.no_loss(self.now, self.state, self.book):
@@ -150,6 +170,9 @@ class World:
             self.book.events[reply[0].decode()] += 1
 
     def after_join(self, before: State, request: Request, reply: Any, i: int) -> None:
+        if reply[0] in (b"TTL", b"WAIT"):
+            self.book.events["join refused"] += 1
+            return
         self.book.events["joined"] += 1
         for w in self.workers:
             w.virgin_ok = False
@@ -238,10 +261,17 @@ class World:
         done = OPERATIONS[op[0]](self, *op[1:])
         if self.stale:
             self.state = self.server.look()
+            self.deploy({}, self.state.clock)
             self.stale = False
         if done:
             self.check()
         return done
+
+    def replace_outdated(self) -> None:
+        """Whatever still runs with a TTL that the operator starts no more, cut off all through the change, is ended and started anew."""
+        for i, w in enumerate(self.workers):
+            if w.ttl not in self.may:
+                self.killed(i)
 
     def turn(self, i: int, fate: str = "ok", extra: int = 0) -> bool:
         """The loop of worker i sends what it has to send next."""
@@ -280,6 +310,18 @@ class World:
                 self.late[i].append((request, self.execute(i, request)))
             case _:
                 raise ValueError(fate)
+        if w.refused:
+            self.killed(i, rest=1000)
+
+    def killed(self, i: int, rest: int = 0) -> None:
+        """The process of worker i is gone, its bodies with it; a fresh one takes its place."""
+        for held in self.workers[i].known.values():
+            if held.body is not None:
+                held.body.stops = self.now
+        for body in self.workers[i].bodies:
+            body.stops = self.now
+        self.workers[i] = self.worker(i)
+        self.workers[i].rests_until = self.now + rest if rest else 0
 
     def renew(self, i: int, fate: str = "ok") -> bool:
         w = self.workers[i]

@@ -44,12 +44,20 @@ def largest(w: Worker, ttl: int) -> int:
     return max(ttl, *w.change[:2]) if w.change else ttl
 
 
+def longest(c: World, w: Worker, ttl: int) -> int:
+    """The longest lease that may run, for all that a worker knows: while it was told nothing the TTL may have been changed."""
+    return largest(w, ttl) if c.broken.ignores_silence else max(largest(w, ttl), w.silent)
+
+
 def lifted(members: tuple[Member, ...], ttl: int) -> tuple[Member, ...]:
     return tuple(sorted(x._replace(left=max(x.left, ttl)) for x in members))
 
 
 def advance(c: World, s: Server) -> Server:
-    """Open once every live member has told that it heeds the change; complete once all were configured with the new value."""
+    """Open once every live member has told that it heeds the change; complete once all were configured with the new value.
+
+    A longer one no sooner than it is long after it was announced: who was not told of it has been silent for as long.
+    """
     if (
         not s.change or not s.members
     ):  # of nobody nothing can be said: who joins next may still have the old value
@@ -59,15 +67,16 @@ def advance(c: World, s: Server) -> Server:
         if any(x.heard != s.change for x in s.members) and not c.broken.opens_at_once:
             return s
         s = s._replace(open=True)
-    if all(x.ttl == to for x in s.members) or c.broken.completes_at_once:
-        s = s._replace(ttl=to, change=(), open=False)
+    early = c.broken.completes_early
+    if (all(x.ttl == to for x in s.members) and (not s.due or early)) or c.broken.completes_at_once:
+        s = s._replace(ttl=to, change=(), open=False, due=0)
     return s
 
 
 def begun(c: World, s: Server, change: Change) -> Server:
     """The server's side uses the larger value from here on, also for the leases that it has given."""
     ttl = max(change[:2])
-    s = s._replace(change=change, open=False)
+    s = s._replace(change=change, open=False, due=change[1] if change[1] > change[0] else 0)
     return s._replace(ttl=ttl, members=lifted(s.members, ttl)) if ttl > s.ttl else s
 
 
@@ -76,7 +85,7 @@ def command(c: World, s: Server, to: int, nonce: int) -> Server | None:
     if not s.ttl or (to != s.change[0] if s.change else to == s.ttl):
         return None
     if s.change:
-        return advance(c, s._replace(change=(s.change[1], to, nonce), open=False))
+        return advance(c, begun(c, s, (s.change[1], to, nonce)))
     s = begun(c, s, (s.ttl, to, nonce))
     if s.quarantine:
         s = outlast(c, s, to)
@@ -92,9 +101,9 @@ def admit(c: World, s: Server, w: Worker, ttl: int, nonce: int) -> Admission:
     """May a worker that was configured with ``ttl`` join? The server as it is then, the member not yet in it."""
     both = w.change[:2]
     if not s.ttl:  # the clock is lost: whoever is first says what it knows
-        most = largest(w, ttl)
-        s = s._replace(ttl=most, quarantine=0 if c.broken.no_quarantine else most, since=0)
-        return Admission(GRANTED, s._replace(change=(*both, nonce), open=False) if ttl in both else s)
+        most = 0 if c.broken.no_quarantine else longest(c, w, ttl)
+        s = s._replace(ttl=largest(w, ttl), quarantine=most, since=0)
+        return Admission(GRANTED, begun(c, s, (*both, nonce)) if ttl in both else s)
     s = advance(c, s)
     alone = all(x.id in w.old for x in s.members)
     if s.change:

@@ -153,8 +153,11 @@ CORRECT = [
     row("ttl", "lowered", **LOWER),
     row("ttl", "one worker, raised and taken back, everything lost", quick=True, forget=1, **{**RAISE, "workers": (0,), "joins": 2, "commands": 2}),
     row("ttl", "raise under way, everything lost", forget=1, under_way=True, **{**RAISE, "commands": 0, "joins": 2}),
+    row("ttl", "raise under way, one worker was left behind, everything lost", left_behind=True, forget=1, under_way=True, **{**RAISE, "commands": 0, "joins": 2}),
+    row("ttl", "the same, and nobody holds it up", left_behind=True, forget=1, under_way=True, held_up=False, **{**RAISE, "commands": 0, "joins": 2}),
     row("ttl", "lowering under way, everything lost", forget=1, under_way=True, **{**LOWER, "commands": 0, "joins": 2}),
     row("ttl", "raised before, failover to a replica from then", failover=1, replica_ttl=2, **{**LOWER, "commands": 0}),
+    row("ttl", "the same, one worker was left behind: the exception", "BODIES", left_behind=True, failover=1, replica_ttl=2, quick=True, **{**LOWER, "commands": 0}),
 ]  # fmt: skip
 
 FULL = [

@@ -229,7 +229,8 @@ def expire(c: World, s: Server, ticks: int, kept_alive: set[int]) -> Server:
             if x.left > step and (x.member in alive or c.broken.hungry_forever)
         )
     since = min(max(c.ttl, c.to), s.since + ticks) if c.to else 0
-    s = s._replace(members=members, quarantine=max(0, s.quarantine - ticks), hungry=hungry, since=since)
+    due, quarantine = max(0, s.due - ticks), max(0, s.quarantine - ticks)
+    s = s._replace(members=members, quarantine=quarantine, hungry=hungry, since=since, due=due)
     return hinted(c, s, "expiry", lanes_of(c, [e for e in s.entries if e.owner in gone])) if gone else s
 
 

@@ -84,6 +84,8 @@ class Server(NamedTuple):
     """Every live member heeds the change."""
     since: int = 0
     """Ticks since the epoch began, where TTLs change."""
+    due: int = 0
+    """Ticks for which the change cannot be complete yet."""
 
 
 class Held(NamedTuple):
@@ -146,6 +148,8 @@ class Worker(NamedTuple):
     """What this process was configured with; 0: not started, or no world changes it."""
     change: Change = ()
     """What it was told of, and heeds."""
+    silent: int = 0
+    """Ticks since it sent the last request whose reply told it of a change, or of none; where TTLs change, and at most the largest."""
 
 
 class Limbo(NamedTuple):
@@ -241,11 +245,16 @@ def initial(c: World) -> State:
     if c.under_way:
         way = (c.ttl, c.to, 1)
         before = Member(len(c.workers) + 1, max(way[:2]), 0, 0, c.ttl, way)
-        server = server._replace(ttl=max(way[:2]), change=way, open=True, members=(before,))
+        members = (before,) if c.held_up else ()
+        server = server._replace(ttl=max(way[:2]), change=way, open=True, members=members)
+        server = server._replace(due=c.to if c.to > c.ttl else 0)
         env = env._replace(may=(c.ttl, c.to), nonce=1)
     if c.replica_ttl:
         env = env._replace(replica=server._replace(ttl=c.replica_ttl))
-    return State(server, tuple(sorted(absent(pool) for pool in c.workers)), env)
+    workers = [absent(pool) for pool in c.workers]
+    if c.left_behind:
+        workers[0] = workers[0]._replace(ttl=c.replica_ttl or c.ttl)
+    return State(server, tuple(sorted(workers)), env)
 
 
 def tokens(c: World, s: Server) -> list[int]:

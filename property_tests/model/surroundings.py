@@ -178,7 +178,11 @@ def ager(c: World, woken: bool, known: set[int], renewed: set[int]) -> Callable[
     """What a tick does to a worker. Old ids that mean nothing to any server are forgotten: one state instead of many."""
     cap = max(c.ttl, c.to) + 1
 
+    longest = max(c.ttl, c.to) if c.to else 0
+
     def age(w: Worker) -> Worker:
+        if w.ttl:
+            w = w._replace(silent=min(longest, w.silent + 1))
         if w.status not in MEMBER:
             return (
                 w._replace(old=tuple(x for x in w.old if x in known))

@@ -135,7 +135,7 @@ def goes_on(c: World, x: Held) -> bool:
 def retired(c: World, w: Worker) -> Worker:
     """Bodies are cancelled, but those of unlimited lanes that may go on; what had ended may still be told (R9)."""
     kept = tuple(x for x in w.held if x.phase in ENDED or (x.phase == RUNNING and goes_on(c, x)))
-    gone = absent(w.pool, OUT, kept, (w.member,))._replace(ttl=w.ttl, change=w.change)
+    gone = absent(w.pool, OUT, kept, (w.member,))._replace(ttl=w.ttl, change=w.change, silent=w.silent)
     late = c.broken.late_start and w.exchange.stage == ANSWERED
     return gone._replace(exchange=w.exchange) if late else gone
 
@@ -174,7 +174,7 @@ def rejoin(mv: Moves, i: int, w: Worker) -> None:
         if admission.answer == change.GRANTED:
             joined(mv, i, w, ttl, admission.server)
         elif admission.answer == change.WAIT and w.change != admission.server.change:
-            waits = w._replace(ttl=ttl, change=admission.server.change)
+            waits = w._replace(ttl=ttl, change=admission.server.change, silent=0)
             mv.add(("join waits", ttl), i, waits, admission.server)
         elif admission.answer == change.REFUSED and w.ttl:
             mv.add(("join refused", ttl), i, absent(w.pool, KILLED), admission.server)
@@ -279,6 +279,8 @@ def renewed(mv: Moves, i: int, w: Worker) -> None:
     c = mv.c
     age, status, epoch, ids, told = w.renewal
     done = w._replace(renewal=NO_RENEWAL)
+    if c.to and status != LOST:
+        done = done._replace(silent=age)
     if status == LOST:
         mv.add(("renew refused", w.member, "retires"), i, retired(c, w))
     elif status == EPOCH:
@@ -289,7 +291,7 @@ def renewed(mv: Moves, i: int, w: Worker) -> None:
         again = done._replace(deadline=extended(c, w, age))
         mv.add(("renew reply", w.member, status), i, change.heeded(c, again, told))
     if age >= change.trusted(c, w) - c.margin:
-        mv.add(("renew reply dropped", w.member), i, done)
+        mv.add(("renew reply dropped", w.member), i, w._replace(renewal=NO_RENEWAL))
 
 
 def in_epoch(c: World, w: Worker, epoch: int, ids: tuple[tuple[int, int, int], ...], age: int) -> Worker:

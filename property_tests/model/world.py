@@ -72,6 +72,8 @@ class Broken:
         False  # complete as soon as it is open, whatever the members were configured with
     )
     no_outlast: bool = False  # a worker that knows of a larger TTL does not prolong the quarantine
+    ignores_silence: bool = False  # whoever is first at a lost clock trusts that the TTL is what it knew
+    completes_early: bool = False  # complete although the change was announced less than a new lease ago
     # hungry, suspects, hint, bell
     hungry_forever: bool = False
     hungry_self: bool = False  # one's own mark caps oneself
@@ -139,7 +141,11 @@ class World:
     forget: int = 0
     commands: int = 0
     under_way: bool = False
-    """The change to ``to`` is open when the world begins; a member of before, whose worker was killed, holds it up."""
+    """The change to ``to`` is open when the world begins, and was announced just then."""
+    held_up: bool = True
+    """By a member of before, whose worker was killed; else those of before have left."""
+    left_behind: bool = False
+    """One worker was cut off from before the change was announced: it knows nothing of it, and is a member no more."""
     replica_ttl: int = 0
     """There is an empty replica from before the fleet's TTL was changed from this one; 0: none."""
     forgets: Literal["everything", "members", "group"] = "everything"

@@ -54,6 +54,12 @@ def test_the_way_of_a_change(stage: Stage, flowq: Run) -> None:
     assert sorted(worker["lease_ttl"] for worker in app["workers"]) == [30.0, 60.0]
 
     stage.leave(old)
+    assert stage.renew(new, heard) == heard
+    assert (
+        "all of 1 live worker have it; it is complete 60 s after" in flowq("limits", "--lease-ttl", "60").out
+    )
+    assert "all live workers were started with it; it is complete 60 s after" in flowq("status").out
+    stage.let_change_be_due()
     assert stage.renew(new, heard) == ""
     done = flowq("limits", "--lease-ttl", "60", "--json")
     assert (done.code, json.loads(done.out)["under_way"]) == (0, False)
@@ -82,6 +88,7 @@ def test_without_a_live_worker_the_first_one_completes_it(stage: Stage, flowq: R
 
     ran = flowq("limits", "--lease-ttl", "60")
     me = stage.join(ttl=60, resize=policy())
+    stage.let_change_be_due()
     stage.renew(me, stage.renew(me))
 
     assert (ran.code, "no worker is live" in ran.out) == (0, True)

@@ -28,7 +28,7 @@ async def outage(app: StageApp, seconds: float) -> None:
 
 
 async def test_a_raised_ttl_is_trusted_when_all_workers_have_it(stage: Stage) -> None:
-    """Old and new workers together live by the shorter lease; the last old one's end makes it the longer one."""
+    """Old and new workers together live by the shorter lease; the last old one's end makes it the longer one, 40 s after the command."""
     diary = Diary()
     old, new = build(stage, diary), build(stage, diary, lease_ttl=40)
     first = await stage.start(old)
@@ -37,7 +37,9 @@ async def test_a_raised_ttl_is_trusted_when_all_workers_have_it(stage: Stage) ->
     second = await stage.start(new)
     assert (trusted(first), trusted(second)) == (6.5, 6.5)
     await first.drain()
-    await eventually(lambda: trusted(second) == 26.0)
+    await anyio.sleep(20)
+    assert stage.server.change_ttl(40).under_way
+    await eventually(lambda: trusted(second) == 26.0, 25)
     assert not stage.server.change_ttl(40).under_way
     async with new:
         job = await new.ref("limited").enqueue(60)
@@ -102,6 +104,23 @@ async def test_a_worker_that_was_told_brings_the_change_to_a_server_that_forgot(
     assert anyio.current_time() - began > 30
 
 
+async def test_a_worker_that_was_cut_off_all_the_while_is_careful_with_a_server_that_forgot(
+    stage: Stage,
+) -> None:
+    """It knows nothing of the longer lease that others may hold by now: limited jobs wait for as long as it was cut off."""
+    diary = Diary()
+    left_behind = build(stage, diary)
+    await stage.start(left_behind)
+    left_behind.lines[-1].cut(60)
+    await anyio.sleep(59)
+    stage.server.forget(keep_jobs=False)
+    began = anyio.current_time()
+    async with build(stage, diary) as producer:
+        job = await producer.ref("limited").enqueue(1)
+        assert await job.result(timeout=200) == "limited done"
+    assert 55 < anyio.current_time() - began < 75
+
+
 async def test_a_change_that_was_taken_back_leaves_the_workers_as_they_were(stage: Stage) -> None:
     """The lease is the old one, and so is the trust in it."""
     diary = Diary()
@@ -110,5 +129,5 @@ async def test_a_change_that_was_taken_back_leaves_the_workers_as_they_were(stag
     stage.server.change_ttl(2)
     await is_open(stage, 2)
     stage.server.change_ttl(10)
-    await eventually(lambda: not stage.server.change_ttl(10).under_way)
+    await eventually(lambda: not stage.server.change_ttl(10).under_way, 15)
     await eventually(lambda: trusted(worker) == 6.5)

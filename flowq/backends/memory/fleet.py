@@ -9,7 +9,7 @@ import msgspec
 
 from flowq._fleet import LaneSurvey, Survey
 from flowq._model import Confirmed, Delivery, Joined, LanePolicy, Renewed, Settled, Status
-from flowq.backends.memory.lease_ttl import admit, advance
+from flowq.backends.memory.lease_ttl import Said, admit, advance
 from flowq.backends.memory.rows import Lane, Member, Pool
 from flowq.backends.memory.state import State
 from flowq.backends.protocol import MemberFacts, Standing
@@ -48,18 +48,17 @@ def join(
     name: str,
     facts: MemberFacts,
     lanes: Mapping[str, LanePolicy],
+    said: Said,
     *,
-    ttl_ms: int,
     old: str | None,
     keep: Sequence[Delivery],
-    heard: str,
 ) -> Joined:
     """Become a member under the fresh id ``name``; what ``old`` owned is kept by this member, or handed back uncounted."""
-    admit(state, ttl_ms, heard, old, nonce=name)
+    admit(state, said, old, nonce=name)
     pool = _pool(state, lanes)
     pool.members.add(name)
     state.members[name] = Member(
-        name, pool.name, state.clock.lease + state.ttl_ms, facts, ttl_ms, state.change
+        name, pool.name, state.clock.lease + state.ttl_ms, facts, said.ttl_ms, state.change
     )
     refresh(state, pool.lanes)
     kept = _take_over(state, name, old, keep) if old is not None else []

@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
+import attrs
+
 from flowq._fleet import TtlChange, ttl_change
 from flowq.backends.memory.state import State
 from flowq.backends.ttl import busy, no_fleet, other_ttl
 
+LONGEST_LEASE_MS = 600_000
+"""No fleet's is thought to be longer."""
+
+
+@attrs.frozen
+class Said:
+    """What a worker that joins says of the lease TTL, in ms: see ``Fleet.join``."""
+
+    ttl_ms: int
+    heard: str = ""
+    silence_ms: int = 0
+
 
 def advance(state: State) -> None:
-    """Open it once every live member heeds it; complete it once all of them were started with the new value."""
+    """Open it once every live member heeds it; complete it once all of them were started with the new value.
+
+    A longer one no sooner than it is long: who was not told of it has been silent for as long.
+    """
     members = state.live_members()
     if not state.change or not members:  # who joins next may still have the old value
         return
     state.change_open = all(member.heard == state.change for member in members)
     _, to = _both(state.change)
-    if state.change_open and all(member.ttl_ms == to for member in members):
+    due = state.clock.lease >= state.change_due
+    if state.change_open and due and all(member.ttl_ms == to for member in members):
         state.ttl_ms, state.change, state.change_open = to, "", False
 
 
-def found(state: State, ttl_ms: int, heard: str) -> None:
+def found(state: State, said: Said) -> None:
     """Whoever joins first says what it knows: after a loss of everything, the quarantine must outlast the longest lease."""
     state.founded = True
-    state.ttl_ms = max(ttl_ms, *_both(heard))
+    state.ttl_ms = max(said.ttl_ms, *_both(said.heard))
     if state.epoch_began is not None:
         state.epoch_began = state.clock.lease
-        state.quarantine_end = state.clock.lease + state.ttl_ms
+        longest = max(state.ttl_ms, min(said.silence_ms, LONGEST_LEASE_MS))
+        state.quarantine_end = state.clock.lease + longest
 
 
-def admit(state: State, ttl_ms: int, heard: str, old: str | None, nonce: str) -> None:
+def admit(state: State, said: Said, old: str | None, nonce: str) -> None:
     """May a worker that was started with this TTL join?
 
     Raises:
         OtherTtl: the live fleet has another. TtlNotYet: it is being changed to this one, but is not open.
     """
+    ttl_ms, heard = said.ttl_ms, said.heard
     if not state.founded:
-        found(state, ttl_ms, heard)
+        found(state, said)
         if heard:
             begin(state, *_both(heard), nonce)
         return
@@ -59,6 +79,7 @@ def admit(state: State, ttl_ms: int, heard: str, old: str | None, nonce: str) ->
 def begin(state: State, before: int, to: int, nonce: str) -> None:
     """Announce it. A larger value holds at once, also for the leases that run: the step of the clock grows with it."""
     state.change, state.change_open = f"{before} {to} {nonce}", False
+    state.change_due = state.clock.lease + to if to > before else 0
     if max(before, to) > state.ttl_ms:
         state.ttl_ms = max(before, to)
         for member in state.live_members():

@@ -129,8 +129,11 @@ class MemoryFleet:
         old: str | None = None,
         keep: Sequence[Delivery] = (),
         heard: str = "",
+        silence: float = 0.0,
     ) -> Joined:
-        return (await self._link.reach()).join(facts, lanes, ttl=ttl, old=old, keep=keep, heard=heard)
+        return (await self._link.reach()).join(
+            facts, lanes, ttl=ttl, old=old, keep=keep, heard=heard, silence=silence
+        )
 
     async def confirm(self, me: Standing, known: Sequence[Delivery]) -> Confirmed:
         return (await self._link.reach()).confirm(me, known)

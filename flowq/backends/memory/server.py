@@ -150,12 +150,11 @@ class MemoryServer:
         old: str | None = None,
         keep: Sequence[Delivery] = (),
         heard: str = "",
+        silence: float = 0.0,
     ) -> Joined:
         with self._call() as state:
-            ttl_ms = round(ttl * 1000)
-            return fleet.join(
-                state, self._nonce(), facts, lanes, ttl_ms=ttl_ms, old=old, keep=keep, heard=heard
-            )
+            said = lease_ttl.Said(round(ttl * 1000), heard, round(silence * 1000))
+            return fleet.join(state, self._nonce(), facts, lanes, said, old=old, keep=keep)
 
     def renew(self, me: Standing, running: int, heard: str = "") -> Renewed:
         with self._call() as state:

@@ -30,6 +30,8 @@ class State:
     """Of the TTL, under way: ``<from ms> <to ms> <nonce>``."""
     change_open: bool = False
     """Every live member heeds it."""
+    change_due: int = 0
+    """Logical ms before which it is not complete."""
     epoch_began: int | None = None
     """Logical ms; None: the server was new and ours."""
     quarantine_end: int = 0

@@ -60,6 +60,7 @@ class RedisFleet:
         old: str | None = None,
         keep: Sequence[Delivery] = (),
         heard: str = "",
+        silence: float = 0.0,
     ) -> Joined:
         # a fresh id per call: if the reply is lost, that member is nobody and expires
         member = secrets.token_hex(8)
@@ -79,6 +80,7 @@ class RedisFleet:
             lanes=lanes,
             keep=keep,
             heard=heard,
+            silence_ms=round(silence * 1000),
         )
         reply = await self._channel.evalsha(scripts.JOIN, self._clock, args)
         try:

@@ -56,7 +56,9 @@ def _load(name: str, *args: str) -> Script:
 
 
 HELLO = _load("hello", "nonce")
-JOIN = _load("join", "m", "nonce", "ttl", "layout", "virgin_ok", "old", "pool", "facts", "nlanes", "heard")
+JOIN = _load(
+    "join", "m", "nonce", "ttl", "layout", "virgin_ok", "old", "pool", "facts", "nlanes", "heard", "silence"
+)
 RENEW = _load("renew", "m", "epoch", "nonce", "running", "heard")
 CONFIRM = _load("confirm", "m", "nonce")
 MINE = _load("mine", "m", "session")
@@ -104,8 +106,21 @@ def join(
     lanes: Mapping[str, LanePolicy],
     keep: Sequence[Delivery],
     heard: str = "",
+    silence_ms: int = 0,
 ) -> Args:
-    args: Args = [member, nonce, ttl_ms, LAYOUT, int(virgin_ok), old, pool, facts, len(lanes), heard]
+    args: Args = [
+        member,
+        nonce,
+        ttl_ms,
+        LAYOUT,
+        int(virgin_ok),
+        old,
+        pool,
+        facts,
+        len(lanes),
+        heard,
+        silence_ms,
+    ]
     for lane, policy in lanes.items():
         args += (lane, policy_text(policy))
     return args + _triples(keep)

@@ -73,7 +73,10 @@ async def check_a_changed_ttl_is_open_when_all_heed_it(stage: Stage) -> None:
 
 @clause
 async def check_a_changed_ttl_is_complete_when_all_have_it(stage: Stage) -> None:
-    """When the last live member with the old value has left: from then on the old value is another one."""
+    """When the last live member with the old value has left: from then on the old value is another one.
+
+    But a longer one no sooner than it is long: a member that was not told has been silent for as long by then.
+    """
     old = await stage.join()
     assert await changed(stage, 2 * stage.ttl) == "announced"
     old.heed()
@@ -81,6 +84,9 @@ async def check_a_changed_ttl_is_complete_when_all_have_it(stage: Stage) -> None
     new.heed()
     assert await changed(stage, 2 * stage.ttl) == "open"
     await old.leave()
+    assert new.renew().change
+    assert await changed(stage, 2 * stage.ttl) == "open"
+    await stage.pass_time(2 * stage.ttl)
     assert new.renew().change == ""
     assert await changed(stage, 2 * stage.ttl) == "complete"
     await refused(stage, stage.ttl)
@@ -179,6 +185,18 @@ async def check_the_quarantine_outlasts_the_longest_lease(stage: Stage) -> None:
         assert again.joined.quarantine > 2.5 * stage.ttl
         assert ttl_change(again.joined.change) is not None
         assert (await again.claim()).quarantine > 2 * stage.ttl
+
+
+@clause
+async def check_the_quarantine_outlasts_the_silence_of_its_first_member(stage: Stage) -> None:
+    """Everything is lost, and first comes a worker that was told nothing for long: meanwhile the TTL may have been raised to that."""
+    old = await stage.join(LIMITED)
+    await stage.harness.forget(keep_jobs=False)
+    again = await stage.join_now(LIMITED, old=old, silence=3 * stage.ttl)
+    assert 2.5 * stage.ttl < again.joined.quarantine <= 3 * stage.ttl
+    await stage.harness.forget(keep_jobs=False)
+    at_once = await stage.join_now(LIMITED, old=again, silence=stage.ttl / 2)
+    assert stage.ttl / 2 < at_once.joined.quarantine <= stage.ttl
 
 
 @clause

@@ -118,6 +118,7 @@ class Stage:
         keep: Sequence[Delivery] = (),
         ttl: float | None = None,
         heard: str = "",
+        silence: float = 0.0,
     ) -> Actor:
         backend = backend or self.backend
         facts = MemberFacts(host="stage", pid=1, version="0", concurrency=MANY, backend="none")
@@ -130,6 +131,7 @@ class Stage:
             old=None if old is None else old.member,
             keep=keep,
             heard=heard,
+            silence=silence,
         )
         actor = Actor(backend, joined)
         self.actors.append(actor)

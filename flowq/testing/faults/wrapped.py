@@ -87,9 +87,11 @@ class _Fleet:
         old: str | None = None,
         keep: Sequence[Delivery] = (),
         heard: str = "",
+        silence: float = 0.0,
     ) -> Joined:
         return await self._line.call(
-            "join", lambda: self._inner.join(facts, lanes, ttl=ttl, old=old, keep=keep, heard=heard)
+            "join",
+            lambda: self._inner.join(facts, lanes, ttl=ttl, old=old, keep=keep, heard=heard, silence=silence),
         )
 
     async def confirm(self, me: Standing, known: Sequence[Delivery]) -> Confirmed:

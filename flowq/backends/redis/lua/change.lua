@@ -1,7 +1,8 @@
 -- Fragment: a change of the lease TTL under a running fleet. Needs: clock.
 -- Rules (docs/lease-model.md): R18.
 -- clock: `change` = "from to nonce" (ms) while one is under way; `open` = the same once every live member heeds it; `blocker` = a live
--- member that it waits for. member:<m>: `ttl` = what its worker was configured with; `heard` = the change that it heeds.
+-- member that it waits for; `due` = lease clock before which a longer one is not complete. member:<m>: `ttl` = what its worker was
+-- configured with; `heard` = the change that it heeds.
 -- Until it is complete `ttl` is the larger value (expiry, quarantine, clamp), and every worker reckons with the smaller one.
 local function change_of(text)
   local from, to = string.match(text or '', '^%??(%d+) (%d+) ')
@@ -15,10 +16,11 @@ local function dissenter(members, field, value)
   end
 end
 
--- open it once all heed it, complete it once all were configured with the new value. Returns what is under way, or false.
+-- open it once all heed it, complete it once all were configured with the new value; a longer one no sooner than it is long: who was
+-- not told of it has been silent for as long, and says so if it is first at a lost clock. Returns what is under way, or false.
 -- m: who calls; heard: what it heeds, nil: it is no member. O(1) while somebody else is waited for.
 local function advance(c, m, heard)
-  local v = redis.call('HMGET', clock, 'change', 'open', 'blocker')
+  local v = redis.call('HMGET', clock, 'change', 'open', 'blocker', 'due')
   local change, blocker = v[1], v[3]
   if not change then return false end
   if heard and heard ~= change and v[2] then redis.call('HDEL', clock, 'open') end -- an older replica may show that it did
@@ -29,6 +31,7 @@ local function advance(c, m, heard)
   if not blocker then
     redis.call('HSET', clock, 'open', change)
     blocker = dissenter(members, 'ttl', string.match(change, ' (%d+) '))
+    if c.l < tonumber(v[4] or 0) then blocker = blocker or members[#members] end
   end
   if blocker then
     redis.call('HSET', clock, 'blocker', blocker)
@@ -37,14 +40,14 @@ local function advance(c, m, heard)
   local _, to = change_of(change)
   c.ttl = to
   redis.call('HSET', clock, 'ttl', to)
-  redis.call('HDEL', clock, 'change', 'open', 'blocker')
+  redis.call('HDEL', clock, 'change', 'open', 'blocker', 'due')
   return false
 end
 
 -- a fresh nonce each time: an acknowledgement of an earlier change between the same values must not count.
 -- A larger value holds on the server at once, also for leases that run: the clamp of the clock grows with it.
 local function begin_change(c, from, to, nonce)
-  redis.call('HSET', clock, 'change', string.format('%d %d %s', from, to, nonce))
+  redis.call('HSET', clock, 'change', string.format('%d %d %s', from, to, nonce), 'due', to > from and c.l + to or 0)
   redis.call('HDEL', clock, 'open', 'blocker')
   local larger = math.max(from, to)
   if larger <= c.ttl then return end

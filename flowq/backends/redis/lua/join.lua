@@ -16,7 +16,8 @@ local pool = ARGV[7]     -- str: pool id
 local facts = ARGV[8]    -- str: JSON for `status`
 local nlanes = tonumber(ARGV[9])  -- int: pairs that follow
 local heard = ARGV[10]   -- str: change of the lease TTL that this worker was told of, '': none, '?…': told to wait for
-local rest = 11          -- ARGV[11..]: (lane, policy "limit|max_crashes|sync|failure_ttl") × nlanes, then keep: (lane, entry, n) …
+local silence = tonumber(ARGV[11])  -- int: ms since this worker was last told whether the lease TTL is being changed, or was started
+local rest = 12          -- ARGV[12..]: (lane, policy "limit|max_crashes|sync|failure_ttl") × nlanes, then keep: (lane, entry, n) …
 
 --- @include drain
 --- @include clock
@@ -61,8 +62,10 @@ local function refusal()
   outlast(c, math.max(ttl, heard_from or 0, heard_to or 0))
   c.ttl = ttl
   redis.call('HSET', clock, 'ttl', ttl)
-  redis.call('HDEL', clock, 'change', 'open', 'blocker')
+  redis.call('HDEL', clock, 'change', 'open', 'blocker', 'due')
 end
+
+local LONGEST_LEASE = 600000 -- ms: no fleet's is thought to be longer
 
 -- whoever is first on a server that lost its clock says what it knows: the quarantine must outlast the longest lease
 local function begin_clock()
@@ -72,6 +75,7 @@ local function begin_clock()
   redis.call('HSET', clock, 'ttl', c.ttl)
   lose_members(c)
   begin_epoch(c, nonce)
+  outlast(c, math.min(silence, LONGEST_LEASE)) -- meanwhile the TTL may have been raised to that
   if heard_from then begin_change(c, heard_from, heard_to, nonce) end
   if virgin and virgin_ok == '1' then
     c.q = 0
