@@ -11,20 +11,26 @@ from pathlib import Path
 
 from bench import report
 from bench.conditions import Conditions, Figure, load_average
+from bench.peers import command
 from flowq.backends.redis.find_server import find_redis_server
 
 BENCHES = (
     "throughput", "latency", "enqueue", "idle", "balance", "recovery", "lateness", "shutdown", "waiting",
 )  # fmt: skip
 """Each is a module here with ``bench(conditions)``; its docstring says what it asks."""
-NAMED = ("designs",)
-"""Those that are run only when they are named."""
+NAMED = ("designs", "peers")
+"""Those that are run only when they are named; ``peers`` has a command line of its own."""
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["peers"]:
+        command.main(sys.argv[2:])
+        return
     parser = _parser()
     arguments = parser.parse_args()
+    if "peers" in arguments.names:
+        parser.error("peers comes first and takes arguments of its own: python -m bench peers --help")
     if unknown := set(arguments.names) - {*BENCHES, *NAMED}:
         parser.error(f"no bench is called {min(unknown)}; there are {', '.join(BENCHES + NAMED)}")
     conditions = Conditions(
@@ -77,7 +83,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="what to measure; default: all of the list below but designs"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="what to measure; default: all of the list below but designs and peers",
     )
     parser.add_argument(
         "--seconds", type=float, default=2.0, help="length of one measurement, about (default 2)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ class Server:
 
     folder: Path
     process: subprocess.Popen[bytes]
+    port: int = 0
+    """It listens there on 127.0.0.1, too, unless 0."""
 
     @property
     def socket(self) -> Path:
@@ -42,6 +45,11 @@ class Server:
     @property
     def url(self) -> str:
         return f"unix://{self.socket}"
+
+    @property
+    def tcp_url(self) -> str:
+        """For clients that know no unix sockets."""
+        return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> redis.Redis:
         """A plain client that decodes replies."""
@@ -69,12 +77,19 @@ def usage(client: redis.Redis) -> Usage:
 
 
 @contextmanager
-def running_server(conditions: Conditions) -> Iterator[Server]:
-    """A server for the length of a block, in a folder of its own; its data are gone afterwards."""
+def running_server(conditions: Conditions, *, tcp: bool = False) -> Iterator[Server]:
+    """A server for the length of a block, in a folder of its own; its data are gone afterwards.
+
+    Args:
+        conditions: which program, and how it persists.
+        tcp: let it listen on a free port of 127.0.0.1 as well.
+    """
+    port = _free_port() if tcp else 0
     with tempfile.TemporaryDirectory(prefix="fq-bench-") as name:
         folder = Path(name)
         settings = {
-            "port": "0",
+            "port": str(port),
+            "bind": "127.0.0.1",
             "unixsocket": str(folder / "redis.sock"),
             "dir": name,
             "logfile": str(folder / "redis.log"),
@@ -88,7 +103,7 @@ def running_server(conditions: Conditions) -> Iterator[Server]:
         for setting, value in settings.items():
             command += ["--" + setting, value]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-            server = Server(folder, process)
+            server = Server(folder, process, port)
             try:
                 _wait_until_up(server)
                 yield server
@@ -96,6 +111,13 @@ def running_server(conditions: Conditions) -> Iterator[Server]:
                 server.go_on()
                 process.terminate()
                 process.wait(10)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _wait_until_up(server: Server) -> None:

@@ -1,0 +1,147 @@
+"""``python -m bench peers [NAME …]``: flowq and its peers, side by side on the same work in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bench import report as machine_report
+from bench.conditions import Conditions, load_average
+from bench.peers import page, plots
+from bench.peers.contest import REFERENCES, Contest, Plan
+from bench.peers.environment import CannotInstall, install, version
+from bench.peers.peer import Contestant, Peer, peers
+from bench.server import running_server
+from flowq.backends.redis.find_server import find_redis_server
+
+RESULTS = Path(__file__).parents[1] / "results"
+DOCS = Path(__file__).parents[2] / "docs"
+QUICK = Plan(rounds=1, seconds=0.4, sweep_jobs=200, patience=15.0)
+
+
+def main(words: Sequence[str]) -> None:
+    """The command line."""
+    parser = _parser(peers())
+    arguments = parser.parse_args(words)
+    if arguments.again is not None:
+        _publish(json.loads(arguments.again.read_text()), arguments)
+        return
+    known = peers()
+    if unknown := set(arguments.names) - known.keys():
+        parser.error(f"no peer is called {min(unknown)}; there are {', '.join(known)}")
+    names = [name for name in known if not arguments.names or name in arguments.names or known[name].here]
+    chosen = {name: known[name] for name in names}
+    missing = _install(chosen)
+    if arguments.install:
+        raise SystemExit(1 if missing else 0)
+    plan = QUICK if arguments.quick else Plan(arguments.rounds, arguments.seconds, 2000, arguments.patience)
+    conditions = Conditions(
+        server=arguments.server or find_redis_server(), runs=plan.rounds, seconds=plan.seconds
+    )
+    facts = machine_report.machine(conditions)
+    players = _players([peer for name, peer in chosen.items() if name not in missing], arguments)
+    began = time.monotonic()
+    with running_server(conditions, tcp=True) as server:
+        contest = Contest(server, players, plan)
+        contest.sweep()
+        for workload in arguments.workload or tuple(REFERENCES):
+            contest.play(workload)
+    report = {
+        "machine": {**facts, "load_after": load_average()},
+        "took_s": time.monotonic() - began,
+        "quick": arguments.quick,
+        "plan": attrs.asdict(plan),
+        "references": REFERENCES,
+        "loads": contest.loads,
+        "missing": missing,
+        "failures": contest.failures,
+        "swept": contest.swept,
+        "peers": {name: _about(peer) for name, peer in chosen.items() if name not in missing},
+        "rows": page.rows_to_json(contest.rows.values()),
+    }
+    path = arguments.json or RESULTS / time.strftime("peers-%Y%m%d-%H%M%S.json")
+    page.write_json(path, report)
+    print(f"written to {path}", file=sys.stderr)
+    _publish(report, arguments)
+
+
+def _players(chosen: Sequence[Peer], arguments: argparse.Namespace) -> list[Contestant]:
+    """The rows that are asked for."""
+    found = [contestant for peer in chosen for contestant in peer.contestants]
+    workloads = set(arguments.workload or REFERENCES)
+    return [who for who in found if not who.only or workloads & set(who.only)]
+
+
+def _install(chosen: dict[str, Peer]) -> dict[str, str]:
+    """Make all environments; the reasons why some cannot be made."""
+    missing = {}
+    for name, peer in chosen.items():
+        try:
+            install(peer)
+        except CannotInstall as why:
+            missing[name] = str(why)
+            print(f"{name} cannot be installed: {why}", file=sys.stderr)
+    return missing
+
+
+def _about(peer: Peer) -> dict[str, Any]:
+    return {
+        "version": version(peer),
+        "dependencies": peer.dependencies,
+        "docs": peer.docs,
+        "note": peer.note,
+    }
+
+
+def _publish(report: dict[str, Any], arguments: argparse.Namespace) -> None:
+    text = page.tables(report)
+    print(text)
+    if arguments.page:
+        page.write_into(DOCS / "benchmarks.md", text)
+    if plots.can_draw():
+        for path in plots.draw(report, DOCS / "img" if arguments.page else RESULTS):
+            print(f"drawn: {path}", file=sys.stderr)
+    else:
+        print(plots.WAY_OUT, file=sys.stderr)
+
+
+def _parser(known: dict[str, Peer]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench peers",
+        description="Measure flowq and its peers in turns, on a redis-server of the bench's own.",
+        epilog="peers: " + ", ".join(known),
+    )
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="which peers; default: all. flowq always plays")
+    add(
+        "--workload",
+        action="append",
+        choices=tuple(REFERENCES),
+        help="a: no-op jobs; b: enqueue; d: latency; g: recovery. May be repeated; default: all",
+    )
+    add("--rounds", type=int, default=3, help="at least 3; 7 give a 95 %% interval (default 3)")
+    add("--seconds", type=float, default=2.0, help="length of one measurement, about (default 2)")
+    add(
+        "--patience",
+        type=float,
+        default=90.0,
+        help="g: seconds until a peer counts as never recovering (default 90)",
+    )
+    add("--quick", action="store_true", help="everything once with tiny numbers: shows that it runs")
+    add("--install", action="store_true", help="only make the environments")
+    add("--server", type=Path, help="the redis-server program; default: as flowq finds one")
+    add("--json", type=Path, help="where the JSON goes; default: bench/results/peers-<time>.json")
+    add(
+        "--page",
+        action="store_true",
+        help="write the tables into docs/benchmarks.md, the plots into docs/img",
+    )
+    add("--from", dest="again", type=Path, metavar="JSON", help="measure nothing: show an earlier run again")
+    return parser

@@ -1,0 +1,153 @@
+"""What a run says: tables for people and for ``docs/benchmarks.md``, JSON, and plots."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.conditions import percentile
+from bench.peers.samples import Measure, Row, from_json, interval, to_json
+from bench.report import number
+
+BEGIN, END = "<!-- peers: written by python -m bench peers --page -->", "<!-- peers: end -->"
+WORKLOADS = {
+    "a": "(a) No-op jobs, enqueue excluded",
+    "b": "(b) Enqueue, by one process",
+    "d": "(d) Latency: before the call that enqueues → first line of the body",
+    "g": "(g) Recovery after SIGKILL",
+}
+
+
+def by_measure(rows: Iterable[Row]) -> dict[Measure, list[Row]]:
+    """The best first."""
+    found: dict[Measure, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.measure, []).append(row)
+    for measure, several in found.items():
+        several.sort(key=lambda row: row.median, reverse=measure.more_is_better)
+    return found
+
+
+def tables(report: dict[str, Any]) -> str:
+    """All tables of a run, as Markdown."""
+    rows = [from_json(one) for one in report["rows"]]
+    parts = [_conditions(report)]
+    last = ""
+    for measure, several in by_measure(rows).items():
+        if measure.workload != last:
+            last = measure.workload
+            parts.append(f"### {WORKLOADS[last]}")
+        parts.append(_table(measure, several, report["references"][measure.workload]))
+    parts += _absent(report)
+    parts.append(_configurations(report))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _conditions(report: dict[str, Any]) -> str:
+    facts = report["machine"]
+    loads = report["loads"] or [0.0]
+    return (
+        f"{facts['at']}, {facts['cpus']} × {facts['cpu']}, Redis {facts['redis']} over TCP on 127.0.0.1, append-only file: "
+        f"{facts['persistence']}. {report['plan']['rounds']} rounds of about {report['plan']['seconds']:g} s. Load average "
+        f"before the turns: median {percentile(loads, 50):.2f}, highest {max(loads):.2f} (a turn itself makes up to 2)."
+        + (
+            " **A trial with tiny numbers (`--quick`): no figure here means anything.**"
+            if report["quick"]
+            else ""
+        )
+    )
+
+
+def _table(measure: Measure, rows: Sequence[Row], reference: str) -> str:
+    facts = sorted({name for row in rows for name in row.facts})
+    head = [
+        f"{measure.name}, {measure.unit}",
+        "median",
+        "min – max",
+        f"{reference} is × as good (pairs)",
+        *facts,
+        "note",
+    ]
+    lines = [_line(head), _line(["---", *["--:"] * (len(head) - 2), "---"])]
+    for row in rows:
+        name = f"**{row.contestant}**" if row.is_flowq else row.contestant
+        values = [_value(row.fact(fact)) for fact in facts]
+        spread = f"{_value(min(row.samples))} – {_value(max(row.samples))}"
+        lines.append(_line([name, _value(row.median), spread, ratio(row), *values, row.note]))
+    return "\n".join(lines)
+
+
+def ratio(row: Row) -> str:
+    """The median of the pairs' ratios, with its 95 % interval, or with smallest and largest and no claim."""
+    ratios = row.ratios
+    if not ratios:
+        return ""
+    low, high, enough = interval(ratios)
+    what = "95 %:" if enough else "range"
+    return f"{percentile(ratios, 50):.2f} ({what} {low:.2f} – {high:.2f}, n {len(ratios)})"
+
+
+def _value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "never" if math.isinf(value) else number(value)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _absent(report: dict[str, Any]) -> list[str]:
+    parts = []
+    if report["missing"]:
+        lines = [f"- **{name}** is not in the tables: {why}" for name, why in report["missing"].items()]
+        parts.append("### Missing\n\n" + "\n".join(lines))
+    if report["failures"]:
+        seen: dict[tuple[str, str, str], int] = {}
+        for one in report["failures"]:
+            key = (one["workload"], one["contestant"], one["reason"])
+            seen[key] = seen.get(key, 0) + 1
+        lines = [f"- {who}, workload {what}: {why} (× {n})" for (what, who, why), n in seen.items()]
+        parts.append("### Turns without a figure\n\n" + "\n".join(lines))
+    return parts
+
+
+def _configurations(report: dict[str, Any]) -> str:
+    lines = ["### Configurations", ""]
+    for name, peer in report["peers"].items():
+        lines.append(
+            f"- **{name}** ({peer['version']}; {', '.join(peer['dependencies']) or 'this repository'}): {'; '.join(peer['docs'])}."
+        )
+        if peer["note"]:
+            lines.append(f"  {peer['note']}")
+        for contestant, tried in report["swept"].items():
+            if contestant.split(" ")[0] == name and len(tried) > 1:
+                shown = "; ".join(f"{_options(one['settings'])}: {number(one['jobs/s'])}" for one in tried)
+                lines.append(f"  - sweep, {contestant}, jobs/s: {shown}")
+    return "\n".join(lines)
+
+
+def _options(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
+
+
+def write_json(path: Path, report: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+def rows_to_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    return [to_json(row) for row in rows]
+
+
+def write_into(page: Path, text: str) -> None:
+    """Replace what is between the page's two marks."""
+    whole = page.read_text()
+    head, begin, rest = whole.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} lacks the lines {BEGIN} and {END}")
+    page.write_text(f"{head}{BEGIN}\n\n{text}\n{END}{tail}")
