@@ -166,7 +166,7 @@ class Fleet(Protocol):
         ``heard`` is the last change of the lease TTL that this worker was told of as a member: on a server that forgot, it goes
         on. With ``?`` before it: the worker was only told to wait for it. ``silence``: seconds since this worker sent the last request
         whose answer told it of a change, or of none, or since it was started. On a server that lost its clock the quarantine is no
-        shorter: meanwhile the TTL may have been raised to that (never to more, see ``change_ttl``).
+        shorter, up to a minute: meanwhile the TTL may have been raised to that (never to more, see ``change_ttl``).
 
         Raises:
             OtherTtl: the fleet runs with another lease TTL. TtlNotYet: it is being changed to this one. IncompatibleLayout: see

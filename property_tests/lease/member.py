@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
-from flowq._model import Delivery, Ended, LanePolicy, Status, Want, ttl_change
+from flowq._fleet import ttl_change
+from flowq._model import Delivery, Ended, LanePolicy, Status, Want
 from flowq.backends.protocol import OtherTtl, Standing, TtlNotYet
 from flowq.backends.redis import scripts
 

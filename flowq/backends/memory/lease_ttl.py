@@ -8,8 +8,8 @@ from flowq._fleet import TtlChange, ttl_change
 from flowq.backends.memory.state import State
 from flowq.backends.ttl import busy, no_fleet, other_ttl
 
-LONGEST_LEASE_MS = 600_000
-"""No fleet's is thought to be longer."""
+LONGEST_LEASE_MS = 60_000
+"""To more nobody is thought to have raised it unheard; limited tasks wait no longer than that."""
 
 
 @attrs.frozen

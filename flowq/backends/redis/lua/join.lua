@@ -65,7 +65,7 @@ local function refusal()
   redis.call('HDEL', clock, 'change', 'open', 'blocker', 'due')
 end
 
-local LONGEST_LEASE = 600000 -- ms: no fleet's is thought to be longer
+local LONGEST_LEASE = 60000 -- ms: to more nobody is thought to have raised it unheard; limited tasks wait no longer than that
 
 -- whoever is first on a server that lost its clock says what it knows: the quarantine must outlast the longest lease
 local function begin_clock()
