@@ -148,7 +148,8 @@ def purge(
             )
         dropped = found.purge(type, reason)
         after = next(t for t in found.snapshot().types if t.name == type)
-    print(f"{dropped} jobs of {type} are cancelled and will not start{_left(after)}")
+    are = "1 job of {} is" if dropped == 1 else f"{dropped} jobs of {{}} are"
+    print(f"{are.format(type)} cancelled and will not start{_left(after)}")
 
 
 def _left(t: TypeView) -> str:

@@ -129,8 +129,9 @@ def run(
 ) -> None:
     """Run workers of an app until they are told to stop. SIGTERM drains; a second one skips the grace.
 
-    Exit codes: 0 drained · 1 a defect · 2 usage or import · 3 bodies were cut off and handed back · 4 burst with dead letters ·
-    69 no server · 70 crash loop · 77 login · 78 configuration.
+    Exit codes: 0 drained · 1 a defect · 2 usage or import · 3 bodies cut off
+    4 burst with dead letters · 69 no server · 70 crash loop · 77 login
+    78 configuration.
     """
     with ExitStack() as stack:
         if embedded or embedded_dir:

@@ -81,7 +81,7 @@ def test_what_dead_workers_hold_is_left(stage: Stage, flowq: Run) -> None:
 
     said = flowq("purge", "resize", "--yes").out
 
-    assert said.startswith("1 jobs of resize are cancelled")
+    assert said.startswith("1 job of resize is cancelled")
     assert "1 are in the hands of dead workers" in said
 
 
