@@ -1,17 +1,21 @@
 """The lease machine over the shipped Lua, on every redis-server that is here (see docs/lease-machine.md).
 
-``FLOWQ_EXAMPLES`` scales it. A violation is shortened and printed as a program that ``lease.search.replay`` runs.
+``FLOWQ_EXAMPLES`` scales it, ``--profile=nightly`` looks for a night. A violation is shortened and printed as a program that
+``lease.search.replay`` runs.
 """
 
 from __future__ import annotations
 
 import pprint
-import sys
+import time
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import get_state_machine_test
+
+from property_tests import report
+from property_tests.conftest import Part
 
 from .lease import member
 from .lease.ledger import Violation
@@ -54,8 +58,17 @@ FEW = 5
 """A floor that asks for fewer than these in the whole run is left to longer runs."""
 
 
-def look(server: Server, examples: int) -> Counter[str]:
-    """Run the machine; what happened in all examples together. A violation fails the test with its shortest program."""
+FAULTS = (
+    *("crashes", "server losses", "clock steps", "resumed", "late", "limbo"),
+    *("lost_request", "lost_reply", "lost_between"),
+)
+
+
+def look(server: Server, examples: int, chosen: int | None = None) -> Counter[str]:
+    """Run the machine; what happened in all examples together. A violation fails the test with its shortest program.
+
+    ``chosen``: the seed of its examples; None: Hypothesis chooses.
+    """
     server.use(load_scripts())
     LeaseMachine.server, LeaseMachine.members = server, member
     LeaseMachine.totals.clear()
@@ -67,32 +80,32 @@ def look(server: Server, examples: int) -> Counter[str]:
         suppress_health_check=list(HealthCheck),
         database=None,
     )
+    run = get_state_machine_test(LeaseMachine, settings=how)
     try:
-        run_state_machine_as_test(LeaseMachine, settings=how)
+        (run if chosen is None else seed(chosen)(run))()
     except Violation as violation:
         _, program = LeaseMachine.failed[-1]
         if replay(server, program) is None:
             raise  # it depends on the order of a Redis set: the log above is all there is
         program, found = shorten([server], program, member)
-        pytest.fail(f"{found}\nfirst seen as {violation}\nprogram = {pprint.pformat(program)}", pytrace=False)
+        first = f"first seen as {violation}, with seed {chosen}"
+        pytest.fail(f"{found}\n{first}\nprogram = {pprint.pformat(program)}", pytrace=False)
     return Counter(LeaseMachine.totals)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_promise_breaks(version: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_promise_breaks(version: str, part_of_machine: Part, record_property: report.Record) -> None:
     """No program of work, time and faults breaks a promise, on any server; and the programs did try."""
-    examples = settings().max_examples
+    examples, began = part_of_machine.examples, time.monotonic()
     if version != VERSIONS[-1]:
         examples = max(1, examples // 3)
     with running(binaries()[version]) as server:
-        totals = look(server, examples)
-        executed = server.commands()
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\nlease machine on redis {version}: {executed:,} commands executed; {dict(totals)}\n"
-        )
+        totals = look(server, examples, part_of_machine.seed)
+        totals["redis commands"] = server.commands()
+    totals["faults"] = sum(totals[fault] for fault in FAULTS)
+    report.tell(record_property, f"lease machine on redis {version}", time.monotonic() - began, totals)
     assert examples <= totals["examples"]
     scarce = {
         what: (totals[what], floor * examples)

@@ -1,6 +1,6 @@
 """Whole workers under a virtual clock, behind bad lines: no plan of work and faults breaks a promise (docs/simulation.md).
 
-``FLOWQ_EXAMPLES`` scales it. A failure prints the plan, which is the run, and the command that replays it.
+``FLOWQ_EXAMPLES`` scales it, ``--profile=nightly`` looks for a night. A failure prints the plan, which is the run, and the command that replays it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from collections import Counter
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from property_tests import report as reports
+from property_tests.conftest import Part
 
 from .simulation.history import (
     CallFailed,
@@ -72,14 +75,14 @@ def count(run: Run, totals: Counter[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_no_promise_breaks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_promise_breaks(part_of_simulation: Part, record_property: reports.Record) -> None:
     """Whatever befalls workers, lines and the server, in whatever order tasks run, each promise is kept; and the plans did try."""
     totals: Counter[str] = Counter()
     reached: set[tuple[str, int]] = set()
     began = time.monotonic()
 
     @settings(
-        max_examples=settings().max_examples,
+        max_examples=part_of_simulation.examples,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     )
@@ -91,14 +94,10 @@ def test_no_promise_breaks(capsys: pytest.CaptureFixture[str]) -> None:
         violations = judge(run)
         assert not violations, report(violations[0], plan)
 
-    look()
-    seconds = time.monotonic() - began
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\nsimulation: {totals['examples']} runs in {seconds:.0f} s; a second of it is {totals['steps'] / seconds:,.0f} steps, "
-            f"{totals['faults'] / seconds:.1f} faults, {totals['virtual seconds'] / 3600 / seconds:.3f} virtual hours; waited at "
-            f"{len(reached & all_points().keys())} of {len(all_points())} await points; {dict(totals)}\n"
-        )
+    (look if part_of_simulation.seed is None else seed(part_of_simulation.seed)(look))()
+    places = [f"{file}:{line}" for file, line in reached & all_points().keys()]
+    check = f"simulation (places: of {len(all_points())} await points of the runtime)"
+    reports.tell(record_property, check, time.monotonic() - began, totals, places)
     examples = totals["examples"]
     scarce = {
         what: (totals[what], floor * examples)

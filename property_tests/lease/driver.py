@@ -75,4 +75,4 @@ class Driver(RuleBasedStateMachine):
                 self.failed.append((violation.promise, list(self.world.log)))
                 raise
         self.totals.update(self.world.book.events)
-        self.totals.update(examples=1, steps=self.steps)
+        self.totals.update({"examples": 1, "steps": self.steps, "virtual seconds": self.world.now // 1000})
