@@ -22,6 +22,8 @@ from tests.stress.server import Server
 from tests.stress.victims import Victims
 
 STORM_PERIOD = 0.05
+STEP = 3600.0
+"""Seconds that the server's clock goes forward or back."""
 TRAP_PATIENCE = 2.0
 """Seconds until a trap that nothing sprang becomes a plain kill."""
 MOST_LOST = 4.0
@@ -77,8 +79,8 @@ class Chaos:
             "server": self._lose_power if loses else self._restart,
             "pause": self._pause,
             "storm": self._storm,
-            "clock forward": partial(self._step, 3600.0),
-            "clock back": partial(self._step, -3600.0),
+            "clock forward": self._step_forward,
+            "clock back": partial(self._step, -STEP),
             "poison": partial(self._submit, "poison"),
             "hog": partial(self._submit, "hog"),
             "lose submit reply": self._lose_submit_reply,
@@ -269,6 +271,23 @@ class Chaos:
         self._server.step_clock(by)
         self._events.event("clock", at=time.monotonic(), how=f"{by:+.0f} s")
         await trio.lowlevel.checkpoint()
+
+    async def _step_forward(self, seconds: float) -> None:
+        """While a worker is cut off for a part of its lease: it must not be taken for one whose lease is over."""
+        slot = self._victims.choose("partition")
+        if slot is None:
+            await self._step(STEP, seconds)
+            return
+        slot.busy = True
+        slot.link.shut()
+        at = time.monotonic()
+        await self._step(STEP, seconds)
+        await trio.sleep(seconds)
+        slot.link.reopen(reset=False)
+        slot.busy = False
+        self._events.event(
+            "link", at=at, until=time.monotonic(), pid=slot.pid, slot=slot.number, how="late silence"
+        )
 
     # --- the producer -----------------------------------------------------------------------------------------------------
 

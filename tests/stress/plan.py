@@ -47,6 +47,7 @@ COSTS_A_LEASE: Final = (
     "silence",
     "late silence",
     "refuse",
+    "clock forward",
 )
 LAST: Final = ("lose grants", "late claim", "late claim", "late claim")
 """At the very end, and nothing after them that could mend it: what was granted to a worker that does not know of it stays undone."""
@@ -134,6 +135,7 @@ def _length(kind: str, chance: random.Random, ttl: float) -> float:
         "late partition": (1.2 * ttl, 1.6 * ttl),
         "late settle": (3.0 * ttl, 3.0 * ttl),
         "late claim": (ttl, ttl),
+        "clock forward": (0.35 * ttl, 0.4 * ttl),
         "term twice": (0.05, 0.3),
         "silence": (0.1 * ttl, 0.6 * ttl),
         "late silence": (0.1 * ttl, 0.6 * ttl),
