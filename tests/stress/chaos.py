@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from typing import Literal
 
-import redis
 import trio
 
 from flowq.backends.redis import scripts
@@ -19,15 +16,11 @@ from tests.stress.logbook import Follow, Log
 from tests.stress.plan import Fault
 from tests.stress.proxy import Link, Trap
 from tests.stress.server import Server
+from tests.stress.server_faults import ServerFaults
 from tests.stress.victims import Victims
 
-STORM_PERIOD = 0.05
-STEP = 3600.0
-"""Seconds that the server's clock goes forward or back."""
 TRAP_PATIENCE = 2.0
 """Seconds until a trap that nothing sprang becomes a plain kill."""
-MOST_LOST = 4.0
-"""Seconds whose writes a server forgets at most, as a replica forgets them that had fallen behind."""
 
 
 class Chaos:
@@ -37,15 +30,13 @@ class Chaos:
         self, fleet: Fleet, server: Server, producer: Link, tell: Callable[[str], Awaitable[None]], events: Log, *, seed: int,
         ttl: float, loses: bool,
     ) -> None:  # fmt: skip
-        self._ttl = ttl
-        self._loses = loses
         self._fleet = fleet
         self._server = server
         self._producer = producer
         self._tell = tell
         self._events = events
-        self._chance = random.Random(f"{seed} losses")
         self._victims = Victims(fleet, seed)
+        hurts = ServerFaults(server, self._victims, events, seed=seed, ttl=ttl)
         version = server.version()
         self._claim, self._settle = wire.sha(scripts.CLAIM, version), wire.sha(scripts.SETTLE, version)
         self._mine, self._stored = wire.sha(scripts.MINE, version), wire.sha(scripts.SUBMIT, version)
@@ -76,11 +67,7 @@ class Chaos:
             "lose request": partial(self._cut, "up", "none"),
         }
         self._elsewhere: dict[str, Callable[[float], Awaitable[None]]] = {
-            "server": self._lose_power if loses else self._restart,
-            "pause": self._pause,
-            "storm": self._storm,
-            "clock forward": self._step_forward,
-            "clock back": partial(self._step, -STEP),
+            **hurts.faults(loses=loses),
             "poison": partial(self._submit, "poison"),
             "hog": partial(self._submit, "hog"),
             "lose submit reply": self._lose_submit_reply,
@@ -215,79 +202,6 @@ class Chaos:
         trap = Trap(self._claim, "reply", wire.grants, _nothing)
         if await _sprung(slot.link, trap):
             self._events.event("link", at=time.monotonic(), pid=slot.pid, slot=slot.number, how="grants lost")
-
-    # --- the server -------------------------------------------------------------------------------------------------------
-
-    async def _restart(self, seconds: float, lost: float = 0.0) -> None:
-        at = time.monotonic()
-        self._server.kill()
-        if lost:
-            self._server.lose_tail(lost)
-        await trio.sleep(seconds)
-        until = await self._server.start()
-        how = f"SIGKILL, {lost:.2f} s lost" if lost else "SIGKILL"
-        self._events.event("server", at=at, until=until, how=how)
-
-    async def _lose_power(self, seconds: float) -> None:
-        """A restart that forgets. Those to whom it had granted what it forgets learn of it only after their lease: they are cut off.
-
-        Others must not run in their place before that.
-        """
-        lost = self._chance.uniform(0.02, MOST_LOST)
-        away = self._victims.forgotten(lost)
-        async with trio.open_nursery() as nursery:
-            at = time.monotonic()
-            for slot in away:
-                slot.busy = True
-                slot.link.shut()
-            nursery.start_soon(self._restart, seconds, lost)
-            await trio.sleep(self._ttl)
-            for slot in away:
-                slot.link.reopen(reset=True)
-                slot.busy = False
-                self._events.event(
-                    "link", at=at, until=time.monotonic(), pid=slot.pid, slot=slot.number, how="partition"
-                )
-
-    async def _pause(self, seconds: float) -> None:
-        await self._server.up.wait()
-        at = time.monotonic()
-        with self._server.client() as client, suppress(redis.RedisError):
-            client.execute_command("CLIENT", "PAUSE", round(seconds * 1000), "ALL")
-        await trio.sleep(seconds)
-        self._events.event("pause", at=at, until=time.monotonic(), how="CLIENT PAUSE")
-
-    async def _storm(self, seconds: float) -> None:
-        await self._server.up.wait()
-        at = time.monotonic()
-        killed = 0
-        while time.monotonic() - at < seconds:
-            with self._server.client() as client, suppress(redis.RedisError):
-                killed += int(str(client.execute_command("CLIENT", "KILL", "TYPE", "normal")))
-            await trio.sleep(STORM_PERIOD)
-        self._events.event("storm", at=at, until=time.monotonic(), how=f"CLIENT KILL, {killed} connections")
-
-    async def _step(self, by: float, _: float) -> None:
-        self._server.step_clock(by)
-        self._events.event("clock", at=time.monotonic(), how=f"{by:+.0f} s")
-        await trio.lowlevel.checkpoint()
-
-    async def _step_forward(self, seconds: float) -> None:
-        """While a worker is cut off for a part of its lease: it must not be taken for one whose lease is over."""
-        slot = self._victims.choose("partition")
-        if slot is None:
-            await self._step(STEP, seconds)
-            return
-        slot.busy = True
-        slot.link.shut()
-        at = time.monotonic()
-        await self._step(STEP, seconds)
-        await trio.sleep(seconds)
-        slot.link.reopen(reset=False)
-        slot.busy = False
-        self._events.event(
-            "link", at=at, until=time.monotonic(), pid=slot.pid, slot=slot.number, how="late silence"
-        )
 
     # --- the producer -----------------------------------------------------------------------------------------------------
 

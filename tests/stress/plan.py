@@ -135,7 +135,7 @@ def _length(kind: str, chance: random.Random, ttl: float) -> float:
         "late partition": (1.2 * ttl, 1.6 * ttl),
         "late settle": (3.0 * ttl, 3.0 * ttl),
         "late claim": (ttl, ttl),
-        "clock forward": (0.35 * ttl, 0.4 * ttl),
+        "clock forward": (1.1 * ttl, 1.3 * ttl),
         "term twice": (0.05, 0.3),
         "silence": (0.1 * ttl, 0.6 * ttl),
         "late silence": (0.1 * ttl, 0.6 * ttl),
