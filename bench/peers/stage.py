@@ -55,6 +55,7 @@ class Stage:
     server: Server
     folder: Path
     workers: list[subprocess.Popen[bytes]] = attrs.field(factory=list)
+    remarks: list[str] = attrs.field(factory=list)
 
     @property
     def log(self) -> Path:
@@ -83,10 +84,20 @@ class Stage:
                 out, _ = process.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
                 raise Gone(f"its producer took more than {timeout:g} s") from None
-        if process.returncode != 0:
-            raise Gone(f"its producer failed: {self.said()}")
-        said: dict[str, Any] = json.loads(out.splitlines()[-1])
+        lines = out.splitlines()
+        if process.returncode < 0 and lines:
+            self.remark(
+                f"a producer that had done its work died of {signal.Signals(-process.returncode).name}"
+            )
+        elif process.returncode != 0:
+            raise Gone(f"its producer ended with {process.returncode}: {self.said()}")
+        said: dict[str, Any] = json.loads(lines[-1])
         return said
+
+    def remark(self, text: str) -> None:
+        """Something that a reader of its figures should know."""
+        if text not in self.remarks:
+            self.remarks.append(text)
 
     @contextmanager
     def producer(self, command: str, order: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
