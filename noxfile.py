@@ -37,7 +37,7 @@ def floors(session: nox.Session) -> None:
 
 @nox.session(name="property")
 def properties(session: nox.Session) -> None:
-    """The state machines and properties, and the whole table of the lease model; about 12 and 15 minutes.
+    """The state machines and properties, and the whole table of the lease model.
 
     ``nox -s property -- --profile=nightly`` looks for a night: 10,000 examples of the lease machine, 2,000 simulated runs, 1,000 examples
     of everything else, with a report at the end; ``-n 4`` spreads it over processes. ``FLOWQ_EXAMPLES=5000 nox -s property`` takes

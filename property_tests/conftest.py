@@ -17,6 +17,7 @@ import attrs
 import pytest
 from hypothesis import settings
 
+from property_tests import report
 from tests.conftest import (
     anyio_backend,
     app_name,
@@ -26,8 +27,6 @@ from tests.conftest import (
     redis_server,
     redis_url,
 )
-
-from property_tests import report
 
 __all__ = [
     "anyio_backend",
@@ -42,7 +41,7 @@ __all__ = [
 NIGHTLY = {"machine": 7_500, "simulation": 2_000}
 OTHERS = 1_000
 PART = {"machine": 500, "simulation": 100}
-"""Most examples of one part of a night."""
+"""Most examples of one part of a night; ``FLOWQ_PART`` is another number for both."""
 SEED = "FLOWQ_SEED"
 
 
@@ -63,7 +62,8 @@ def parts(check: str) -> list[Part]:
     """The parts of ``check`` in this session: one, but many in a night."""
     if os.environ.get("FLOWQ_PROFILE") != "nightly":
         return [Part(0, settings().max_examples, None)]
-    whole, size = int(os.environ.get("FLOWQ_EXAMPLES", NIGHTLY[check])), PART[check]
+    whole = int(os.environ.get("FLOWQ_EXAMPLES", NIGHTLY[check]))
+    size = int(os.environ.get("FLOWQ_PART", PART[check]))
     base = int(os.environ[SEED])
     sizes = [min(size, whole - first) for first in range(0, whole, size)]
     return [Part(k, examples, base * 1000 + k) for k, examples in enumerate(sizes)]

@@ -50,10 +50,14 @@ def _paragraph(check: str, parts: list[Any]) -> list[str]:
     hours, per = counts["virtual seconds"] / 3600, 1 / max(seconds, 1e-9)
     rest = [f"{name} {number:,}" for name, number in sorted(counts.items()) if name not in HEADLINE]
     return [
-        f"{check}: {counts['examples']:,} examples, {counts['steps']:,} steps, {counts['faults']:,} faults, "
-        f"{hours:,.1f} virtual hours in {seconds:,.0f} s and {len(parts)} parts",
-        f"  a second: {counts['examples'] * per:.2f} examples, {counts['steps'] * per:,.0f} steps, "
-        f"{counts['faults'] * per:.1f} faults, {hours * per:.4f} virtual hours",
+        (
+            f"{check}: {counts['examples']:,} examples, {counts['steps']:,} steps, {counts['faults']:,} faults, "
+            f"{hours:,.1f} virtual hours in {seconds:,.0f} s and {len(parts)} parts"
+        ),
+        (
+            f"  a second: {counts['examples'] * per:.2f} examples, {counts['steps'] * per:,.0f} steps, "
+            f"{counts['faults'] * per:.1f} faults, {hours * per:.4f} virtual hours"
+        ),
         *([f"  places reached: {len(reached)}"] if reached else []),
         "  " + ", ".join(rest),
     ]

@@ -139,8 +139,8 @@ def test_a_worker_may_be_killed_at_every_await(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("tour", TOURS)
 def test_tour_keeps_its_promises(tour: str) -> None:
     """The tours themselves, under other schedules than the one that is killed."""
-    for seed in range(3):
-        plan = msgspec.structs.replace(plan_of(tour), seed=seed)
+    for schedule in range(3):
+        plan = msgspec.structs.replace(plan_of(tour), seed=schedule)
         violations = judge(simulate(plan))
         assert not violations, report(violations[0], plan)
 

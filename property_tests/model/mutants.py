@@ -82,7 +82,7 @@ MUTANTS = [
     row("mutant", "a shorter TTL is acknowledged and the lease runs on", "BODIES", every=9999, broken="lease_not_cut", slow=True, forget=1, **{**LOWER, "joins": 2}),
     row("mutant", "a longer TTL is trusted while some have the shorter one", "BODIES", every=9999, broken="trusts_at_once", slow=True, forget=1, under_way=True, **{**RAISE, "commands": 0, "joins": 2}),
     row("mutant", "who knows of a longer TTL does not prolong the quarantine", "BODIES", every=9999, broken="no_outlast", failover=1, replica_ttl=2, **{**LOWER, "commands": 0}),
-    row("mutant", "a worker that was left behind begins too short a quarantine", "BODIES", every=9999, broken="ignores_silence", left_behind=True, forget=1, under_way=True, **{**RAISE, "commands": 0, "joins": 2}),
+    row("mutant", "a worker that was left behind begins too short a quarantine", "BODIES", every=9999, slow=True, broken="ignores_silence", left_behind=True, forget=1, under_way=True, **{**RAISE, "commands": 0, "joins": 2}),
     row("mutant", "a change is complete sooner than a new lease after it was announced", "BODIES", every=9999, broken="completes_early", left_behind=True, forget=1, under_way=True, held_up=False, **{**RAISE, "commands": 0, "joins": 2}),
 ]  # fmt: skip
 
