@@ -283,7 +283,11 @@ def misreadings() -> dict[str, tuple[str, ...]]:
         rows = [row.name for row in MISREAD if row.name.startswith(f"W{n} ")]
         mutants = [name for name, mutant in MUTANTS.items() if mutant.row == f"W{n}" and name in stored()]
         title = rows[0] if rows else f"W{n} {GONE[n]}"
-        found[title] = (*(f"machine {name}" for name in mutants), *(f"model {name}" for name in rows))
+        found[title] = (
+            *(f"machine {name}" for name in mutants),
+            *(f"model {name}" for name in rows),
+            *(f"chaos {name}" for name in mutants if name in BROKEN),
+        )
     return found
 
 
