@@ -9,8 +9,8 @@ import difflib
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from flowq._errors import ConfigurationError, DuplicateTask, UnknownTask
-from flowq._options import TaskOptions, check_name
+from flowq._errors import ConfigurationError, DuplicateTask, InvalidName, UnknownTask
+from flowq._options import TaskOptions, check_name, is_name
 from flowq._signature import check_function
 from flowq._task import AsyncTask, SyncTask, Task, TaskHome, register
 
@@ -66,6 +66,10 @@ class Registry:
                 f"task {name!r}: aliases={options['aliases']!r}: a list of names, not one string"
             )
         registration = register(fn, is_sync, name, options)
+        if "name" not in options and not is_name(name):
+            raise InvalidName(
+                f"a task is called as its function, and {name!r} cannot be a task's name: pass @app.task(name=…)"
+            )
         for lane in registration.lanes:
             check_name(lane, "task name")
         task: Task[..., Any] = SyncTask(registration) if is_sync else AsyncTask(registration)

@@ -216,16 +216,22 @@ def _normalised(task: str, options: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def is_name(name: Any) -> bool:
+    """Can it stand in a key?"""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
 def check_name(name: Any, what: str) -> str:
     """Return ``name`` if it can stand in a key.
 
     Raises:
         InvalidName: it cannot.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not is_name(name):
         raise InvalidName(
             f"{what} {name!r}: letters, digits, '_', '.', '-' only, 1 to 100 characters: it becomes part of a key"
         )
+    assert isinstance(name, str)
     return name
 
 

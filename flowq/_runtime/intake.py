@@ -6,6 +6,7 @@ it asked for. A body of a limited or sync lane that ended makes one worth while,
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 
@@ -48,6 +49,7 @@ class Intake:
         """When the earliest delayed job is due, as far as this worker knows; monotonic seconds, as the next two."""
         self.next_expiry = math.inf
         self.quarantine_end = 0.0
+        """When limited lanes may start again, as far as this worker knows; 0: there is no quarantine, said by the server."""
         self.found_nothing = False
         """The last claim had room and got nothing."""
         self.withheld = False
@@ -130,6 +132,9 @@ class Intake:
         )
         if claimed.quarantine > 0:
             self.quarantine_end = now + claimed.quarantine
+        elif self.quarantine_end:
+            self.quarantine_end = 0.0
+            self._floor.events.say(logging.WARNING, "quarantine.end", "limited tasks start again")
         if min(self.next_due, self.next_expiry) < before or claimed.quarantine > 0:
             self.timers.set()
 

@@ -23,6 +23,8 @@ JITTER = 0.004
 """Seconds over which workers spread that wait for the same moment."""
 AFTER_FAILURE = 1.0
 """Seconds after which an unanswered promotion is tried again."""
+STILL_QUARANTINED = 0.25
+"""Seconds after which a worker asks again whether the quarantine is over: the server says that it is, not this worker's clock."""
 
 
 class Scheduler:
@@ -47,8 +49,7 @@ class Scheduler:
                 intake.next_expiry = math.inf
                 self._claim()
             if intake.quarantine_end and intake.quarantine_end <= now():
-                intake.quarantine_end = 0.0
-                self._floor.events.say(logging.WARNING, "quarantine.end", "limited tasks start again")
+                intake.quarantine_end = now() + STILL_QUARANTINED
                 self._claim()
 
     def _claim(self) -> None:

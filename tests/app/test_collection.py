@@ -53,6 +53,21 @@ def test_names_that_would_break_something(options: Any, error: type[Exception], 
     assert list(app.tasks) == ["taken"]
 
 
+def test_a_function_whose_name_cannot_be_a_tasks() -> None:
+    """The error says how to give it one."""
+
+    def fn() -> None: ...
+
+    fn.__name__ = "<lambda>"
+    app = flowq.App("shop")
+    with pytest.raises(
+        flowq.InvalidName, match=r"'<lambda>' cannot be a task's name: pass @app\.task\(name=…\)"
+    ):
+        app.task(fn)
+
+    assert app.task(name="fine")(fn).name == "fine"
+
+
 def test_a_collection_goes_into_an_app() -> None:
     """A library's tasks get the app's prefix, and the app's defaults below their own options."""
     tasks = flowq.Tasks()

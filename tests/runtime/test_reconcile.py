@@ -199,3 +199,32 @@ async def test_a_fleet_on_bad_lines_loses_nothing_and_keeps_the_limit(stage: Sta
     assert diary.most["work"] <= 3
     assert set(done) == set(range(60))
     assert stage.server.dead_letters == []
+
+
+async def test_the_end_of_a_quarantine_is_the_servers_word(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that cannot ask at the time does not say that limited tasks start again."""
+
+    def ended() -> bool:
+        return any(getattr(record, "event", "") == "quarantine.end" for record in caplog.records)
+
+    app = stage.app()
+
+    @app.task(limit=1)
+    async def limited() -> str:
+        return "done"
+
+    async with app:
+        worker = await stage.start(app)
+        await worker_is_settled(worker)
+        caplog.clear()
+        stage.server.forget()
+        job = await limited.enqueue()
+        await anyio.sleep(app.lease_ttl - 0.5)
+        app.line.cut()
+        await anyio.sleep(1.5)
+        assert not ended()
+        app.line.mend()
+        assert await job.result(timeout=60) == "done"
+        assert ended()
