@@ -265,8 +265,11 @@ def _read_slowly(signature: Signature, raw: bytes) -> Call:
     try:
         call.args, call.kwargs = signature.read(args, kwargs)
     except Misfit as exc:
-        if isinstance(exc.__cause__, UnicodeDecodeError | RecursionError):
-            raise Undecodable(f"task {signature.task!r}: {why(exc.__cause__)}", call) from exc
+        if (
+            isinstance(cause := exc.__cause__, msgspec.DecodeError | UnicodeDecodeError | RecursionError)
+            and not isinstance(cause, msgspec.ValidationError)
+        ):  # the bytes are at fault, not the values: text in UTF-8 that is none, which msgspec looks at only where it is used
+            raise Undecodable(f"task {signature.task!r}: {why(cause)}", call) from exc
         raise Skew(f"task {signature.task!r}: {exc}", call) from exc
     return call
 

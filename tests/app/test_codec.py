@@ -193,7 +193,7 @@ def test_each_bad_entry_has_its_own_error(raw: bytes, error: type[Exception], sa
     with pytest.raises(error) as caught:
         codec(resize).decode(raw)
 
-    assert says in str(caught.value)
+    assert says.lower() in str(caught.value).lower()
 
 
 def test_a_body_type_that_raises_is_skew() -> None:
