@@ -295,7 +295,8 @@ class Program:
 
     def do_join(self, dice: Dice) -> None:
         if len(self.active()) < 4:
-            if dice.below(6) == 1:
+            # an empty fleet takes another TTL, which the model does not have; a worker that has not asked lately may be dead unknown
+            if dice.below(6) == 1 and any(self.model.live(w.name) for w in self.workers):
                 self.events.update(self.call("join", "nobody", 0, TTL // 2, "", ()))
             self._join(dice.below(len(POOLS)))
 
