@@ -169,12 +169,15 @@ def test_a_submit_that_became_two_jobs_is_found(case: Case) -> None:
         ("term", 0, True),
         ("term", 3, True),
         ("term", 1, False),
+        ("term", -15, False),
+        ("term term", -15, True),
+        ("term term", -9, False),
     ],
 )
 def test_a_worker_that_ends_by_itself_is_found(case: Case, kind: str, code: int, is_right: bool) -> None:
     """Only who was killed may die, and who was told to stop ends well."""
-    if kind:
-        case.happens(kind, 9.0, pid=20)
+    for one in kind.split():
+        case.happens(one, 9.0, pid=20)
     case.happens("death", 9.5, pid=20, code=code)
     assert list(case.wrong()) == ([] if is_right else ["workers that ended by themselves"])
 

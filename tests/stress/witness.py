@@ -237,15 +237,21 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def unexpected_ends(evidence: Evidence) -> list[str]:
-    """Processes that ended although nobody had killed them, told them to, or given them a poison job; or ended badly when told."""
-    told = {event.pid for event in evidence.events if event.kind == "term"}
+    """Processes that ended although nobody had killed them, told them to, or given them a poison job; or ended badly when told.
+
+    Who has drained gives the signal handlers back, so a second SIGTERM may find the default one, which is an end as asked.
+    """
+    told = Counter(event.pid for event in evidence.events if event.kind == "term")
     killed = {event.pid for event in evidence.events if event.kind in {"kill", "stop"}}
     killed |= {run.pid for run in evidence.runs if run.task in evidence.deadly}
     wrong = []
     for event in evidence.events:
         if event.kind == "death":
             is_killed = event.pid in killed or (evidence.busy and event in killed_by_supervisors(evidence))
-            if not (event.code in {0, 3} and event.pid in told) and not (event.code == -9 and is_killed):
+            is_told = (event.code in {0, 3} and told[event.pid] > 0) or (
+                event.code == -15 and told[event.pid] > 1
+            )
+            if not is_told and not (event.code == -9 and is_killed):
                 wrong.append(f"worker {event.pid} ended with code {event.code} {event.how}".rstrip())
         elif event.kind == "supervisor" and event.code not in _SUPERVISOR_ENDS:
             wrong.append(f"the supervisor {event.pid} ended with code {event.code}")
