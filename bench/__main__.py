@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bench import report
 from bench.conditions import Conditions, Figure, load_average
@@ -16,10 +18,13 @@ from flowq.backends.redis.find_server import find_redis_server
 
 BENCHES = (
     "throughput", "latency", "enqueue", "idle", "balance", "recovery", "lateness", "shutdown", "waiting",
+    "limits", "memory", "growth", "where",
 )  # fmt: skip
 """Each is a module here with ``bench(conditions)``; its docstring says what it asks."""
 NAMED = ("designs", "peers")
 """Those that are run only when they are named; ``peers`` has a command line of its own."""
+DATA = "benchmarks-flowq.json"
+BEGIN, END = "<!-- flowq: written by python -m bench --page -->", "<!-- flowq: end -->"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -68,7 +73,16 @@ def main() -> None:
     path = arguments.json or RESULTS / time.strftime("%Y%m%d-%H%M%S.json")
     report.write_json(path, figures, facts)
     print(f"written to {path}")
+    if arguments.page:
+        publish(conditions.pages, figures, facts)
     raise SystemExit(1 if failed else 0)
+
+
+def publish(pages: Path, figures: list[Figure], facts: dict[str, Any]) -> None:
+    """Write the figures into ``benchmarks.md``, and what its table is made from beside it."""
+    report.write_json(pages / DATA, figures, facts)
+    text = report.markdown(json.loads((pages / DATA).read_text()))
+    report.write_between(pages / "benchmarks.md", BEGIN, text, END)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="designs: tiny numbers, and the page goes to bench/results"
     )
+    parser.add_argument("--page", action="store_true", help="write the table into docs/benchmarks.md")
     parser.add_argument("--json", type=Path, help="where the JSON goes; default: bench/results/<time>.json")
     return parser
 

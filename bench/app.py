@@ -23,6 +23,14 @@ async def wait(number: int, seconds: float) -> None:
     mark("end", number)
 
 
+@app.task(limit=1)
+async def alone(number: int, seconds: float) -> None:
+    """As ``wait``, one at a time in the whole fleet."""
+    mark("start", number)
+    await anyio.sleep(seconds)
+    mark("end", number)
+
+
 @app.task(limit=1, max_crashes=None)
 async def hold(number: int) -> None:
     """A limited body that never ends by itself."""

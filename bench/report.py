@@ -134,3 +134,41 @@ def write_json(path: Path, figures: Sequence[Figure], facts: dict[str, Any]) -> 
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": facts, "figures": rows}, indent=1, ensure_ascii=False) + "\n")
+
+
+def markdown(data: dict[str, Any]) -> str:
+    """The figures of a run (what ``write_json`` wrote) as a table for a page, with its conditions."""
+    lines = [conditions_line(data["machine"]) + ".", ""]
+    lines += [
+        "| bench | loop | figure | median | min – max | n | target | met |",
+        "|---|---|---|--:|--:|--:|---|---|",
+    ]
+    for row in data["figures"]:
+        met = {None: "", True: "yes", False: "**no**"}[row["met"]]
+        name = f"{row['figure']}, {row['unit']}" + (f" ({row['note']})" if row["note"] else "")
+        spread = f"{number(row['min'])} – {number(row['max'])}"
+        cells = (
+            row["bench"],
+            row["backend"],
+            name,
+            number(row["median"]),
+            spread,
+            str(len(row["samples"])),
+            row["target"] or "",
+            met,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_between(page: Path, begin: str, text: str, end: str) -> None:
+    """Replace what is between a page's two marks.
+
+    Raises:
+        ValueError: it lacks one of them.
+    """
+    head, found, rest = page.read_text().partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{page} lacks the lines {begin} and {end}")
+    page.write_text(f"{head}{begin}\n\n{text}\n{end}{tail}")

@@ -19,6 +19,7 @@ from bench.peers import page, plots
 from bench.peers.contest import REFERENCES, Contest, Plan
 from bench.peers.environment import CannotInstall, install, version
 from bench.peers.peer import Contestant, Peer, peers
+from bench.report import write_between
 from bench.server import running_server
 from flowq.backends.redis.find_server import find_redis_server
 
@@ -31,8 +32,8 @@ def main(words: Sequence[str]) -> None:
     """The command line."""
     parser = _parser(peers())
     arguments = parser.parse_args(words)
-    if arguments.again is not None:
-        _publish(json.loads(arguments.again.read_text()), arguments)
+    if arguments.again:
+        _publish(page.together([json.loads(path.read_text()) for path in arguments.again]), arguments)
         return
     known = peers()
     if unknown := set(arguments.names) - known.keys():
@@ -114,7 +115,8 @@ def _publish(report: dict[str, Any], arguments: argparse.Namespace) -> None:
     text = page.tables(report)
     print(text)
     if arguments.page:
-        page.write_into(DOCS / "benchmarks.md", text)
+        page.write_json(DOCS / page.DATA, report)
+        write_between(DOCS / "benchmarks.md", page.BEGIN, text, page.END)
     if plots.can_draw():
         for path in plots.draw(report, DOCS / "img" if arguments.page else RESULTS):
             print(f"drawn: {path}", file=sys.stderr)
@@ -157,5 +159,12 @@ def _parser(known: dict[str, Peer]) -> argparse.ArgumentParser:
         action="store_true",
         help="write the tables into docs/benchmarks.md, the plots into docs/img",
     )
-    add("--from", dest="again", type=Path, metavar="JSON", help="measure nothing: show an earlier run again")
+    add(
+        "--from",
+        dest="again",
+        nargs="+",
+        type=Path,
+        metavar="JSON",
+        help="measure nothing: show earlier runs again, of different workloads on one machine, as one",
+    )
     return parser

@@ -13,12 +13,32 @@ from bench.peers.samples import Measure, Row, from_json, interval, to_json
 from bench.report import number
 
 BEGIN, END = "<!-- peers: written by python -m bench peers --page -->", "<!-- peers: end -->"
+DATA = "benchmarks-peers.json"
+"""What the page's tables are made from, beside the page."""
 WORKLOADS = {
     "a": "(a) No-op jobs, enqueue excluded",
     "b": "(b) Enqueue, by one process",
     "d": "(d) Latency: before the call that enqueues → first line of the body",
     "g": "(g) Recovery after SIGKILL",
 }
+
+
+def together(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One report of several, each of other workloads: rows, loads, failures and absentees of all; the rest as the first says it.
+
+    Raises:
+        ValueError: two of them measured the same.
+    """
+    whole = dict(reports[0])
+    for name in ("rows", "loads", "failures"):
+        whole[name] = [one for report in reports for one in report[name]]
+    for name in ("missing", "peers", "swept"):
+        whole[name] = {key: value for report in reports for key, value in report[name].items()}
+    whole["took_s"] = sum(report["took_s"] for report in reports)
+    seen = [(row["measure"]["name"], row["contestant"]) for row in whole["rows"]]
+    if len(seen) != len(set(seen)):
+        raise ValueError("two of these runs have the same workload")
+    return whole
 
 
 def by_measure(rows: Iterable[Row]) -> dict[Measure, list[Row]]:
@@ -141,13 +161,3 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
 
 def rows_to_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
     return [to_json(row) for row in rows]
-
-
-def write_into(page: Path, text: str) -> None:
-    """Replace what is between the page's two marks."""
-    whole = page.read_text()
-    head, begin, rest = whole.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} lacks the lines {BEGIN} and {END}")
-    page.write_text(f"{head}{BEGIN}\n\n{text}\n{END}{tail}")
