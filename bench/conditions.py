@@ -86,6 +86,8 @@ def percentile(samples: Sequence[float], percent: float) -> float:
     at = (len(ordered) - 1) * percent / 100
     low = int(at)
     high = min(low + 1, len(ordered) - 1)
+    if at == low or ordered[low] == ordered[high]:
+        return ordered[low]  # also where both are infinite: an end that never came
     return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
 
 

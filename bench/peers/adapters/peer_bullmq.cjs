@@ -1,5 +1,5 @@
 // /// script
-// dependencies = ["bullmq@6.7.0"]
+// dependencies = ["bullmq@6.7.0", "ioredis@6.0.0"]
 // [tool.bench]
 // docs = [
 //   "https://docs.bullmq.io/guide/workers/concurrency: concurrency of a worker for jobs that wait; 100 to 300 are named",

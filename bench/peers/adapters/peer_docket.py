@@ -5,7 +5,7 @@
 # docs = [
 #   "https://docket.lol/en/latest/production/: concurrency is the knob (10 by default); execution_ttl=0 keeps no record of an ended job",
 # ]
-# queued = "XLEN {bench}:stream"
+# queued = "XLEN bench:stream"
 # [tool.bench.contestants]
 # "asyncio" = { loop = "asyncio" }
 # "uvloop" = { loop = "uvloop" }

@@ -142,14 +142,16 @@ class Channel:
         *,
         wait: bool = False,
         timeout: float | None = None,
+        at_once: bool = False,
     ) -> Any:
         """Run a script. If the server does not have it, it is loaded and the call sent once more: NOSCRIPT proves that it did not run.
+        ``at_once`` as in ``evalsha_many``.
 
         Raises:
             As ``execute``.
         """
         command = pack(script.command(self._pipeline.server_version, keys, args))
-        (reply,) = await self._pipeline.request(command, 1, wait, timeout)
+        (reply,) = await self._pipeline.request(command, 1, wait, timeout, at_once=at_once)
         if type(reply) is ErrorReply:
             if reply.code == "NOSCRIPT":
                 (reply,) = await self._load_and_resend([(script, keys, args)], wait, timeout)

@@ -38,7 +38,8 @@ class RedisStream:
     async def submit(self, batch_id: str, batch: Sequence[Submission]) -> list[Receipt]:
         args = scripts.submit(batch_id, RESEND_WINDOW_MS, batch)
         with self._refusals.noticed():
-            reply = await self._channel.evalsha(scripts.SUBMIT, self._clock, args)
+            # whoever forms batches has waited for its companions already
+            reply = await self._channel.evalsha(scripts.SUBMIT, self._clock, args, at_once=True)
         return scripts.read_submit(reply, batch)
 
     async def exchange(self, me: Standing, ended: Sequence[Ended], want: Want | None) -> Exchanged:
