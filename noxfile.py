@@ -40,7 +40,7 @@ def properties(session: nox.Session) -> None:
     """The state machines and properties, and the whole table of the lease model.
 
     ``nox -s property -- --profile=nightly`` looks for a night: 10,000 examples of the lease machine, 2,000 simulated runs, 1,000 examples
-    of everything else, with a report at the end; ``-n 4`` spreads it over processes. ``FLOWQ_EXAMPLES=5000 nox -s property`` takes
+    of everything else, with a report at the end; ``-n 4 --dist worksteal`` spreads it over processes, whose last parts are long. ``FLOWQ_EXAMPLES=5000 nox -s property`` takes
     another number (default 100 of each).
     """
     install(session)

@@ -23,6 +23,7 @@ BENCHES = (
 """Each is a module here with ``bench(conditions)``; its docstring says what it asks."""
 NAMED = ("designs", "peers")
 """Those that are run only when they are named; ``peers`` has a command line of its own."""
+DOCS = Path(__file__).parents[1] / "docs"
 DATA = "benchmarks-flowq.json"
 BEGIN, END = "<!-- flowq: written by python -m bench --page -->", "<!-- flowq: end -->"
 RESULTS = Path(__file__).parent / "results"
@@ -34,6 +35,12 @@ def main() -> None:
         return
     parser = _parser()
     arguments = parser.parse_args()
+    if arguments.again:
+        found = [json.loads(path.read_text()) for path in arguments.again]
+        whole = {"machine": found[0]["machine"], "figures": [row for one in found for row in one["figures"]]}
+        (DOCS / DATA).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+        _write_pages(DOCS)
+        return
     if "peers" in arguments.names:
         parser.error("peers comes first and takes arguments of its own: python -m bench peers --help")
     if unknown := set(arguments.names) - {*BENCHES, *NAMED}:
@@ -79,10 +86,24 @@ def main() -> None:
 
 
 def publish(pages: Path, figures: list[Figure], facts: dict[str, Any]) -> None:
-    """Write the figures into ``benchmarks.md``, and what its table is made from beside it."""
+    """Write the figures into their pages, and what the tables are made from beside them."""
     report.write_json(pages / DATA, figures, facts)
-    text = report.markdown(json.loads((pages / DATA).read_text()))
-    report.write_between(pages / "benchmarks.md", BEGIN, text, END)
+    _write_pages(pages)
+
+
+def _write_pages(pages: Path) -> None:
+    for page, text in tables(json.loads((pages / DATA).read_text())).items():
+        report.write_between(pages / page, BEGIN, text, END)
+
+
+def tables(data: dict[str, Any]) -> dict[str, str]:
+    """Page → its table, from what ``report.write_json`` wrote."""
+    profile = [row for row in data["figures"] if row["bench"] == "where"]
+    others = [row for row in data["figures"] if row["bench"] != "where"]
+    return {
+        "benchmarks.md": report.markdown({**data, "figures": others}),
+        "performance.md": report.profile({**data, "figures": profile}),
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,7 +138,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="designs: tiny numbers, and the page goes to bench/results"
     )
-    parser.add_argument("--page", action="store_true", help="write the table into docs/benchmarks.md")
+    parser.add_argument(
+        "--page", action="store_true", help="write the tables into docs/benchmarks.md and docs/performance.md"
+    )
+    parser.add_argument(
+        "--from",
+        dest="again",
+        nargs="+",
+        type=Path,
+        metavar="JSON",
+        help="measure nothing: write the pages from earlier runs on this machine, taken together",
+    )
     parser.add_argument("--json", type=Path, help="where the JSON goes; default: bench/results/<time>.json")
     return parser
 

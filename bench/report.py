@@ -161,6 +161,23 @@ def markdown(data: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def profile(data: dict[str, Any]) -> str:
+    """The figures of ``bench/where.py`` as text, a block for each case."""
+    lines = [
+        conditions_line(data["machine"]) + f". Medians of {data['machine']['runs']}; µs for each job.",
+        "",
+    ]
+    last = ""
+    for row in data["figures"]:
+        case, _, what = row["figure"].partition(": ")
+        if case != last:
+            lines += ["```", ""] if last else []
+            lines += [f"### {case[0].upper()}{case[1:]}", "", "```text"]
+            last = case
+        lines.append(f"{row['median']:9.2f}  {what}" + (f"  ({row['note']})" if row["note"] else ""))
+    return "\n".join([*lines, "```" if last else ""]) + "\n"
+
+
 def write_between(page: Path, begin: str, text: str, end: str) -> None:
     """Replace what is between a page's two marks.
 

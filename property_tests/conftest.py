@@ -4,7 +4,7 @@
 one number scales all of them: ``FLOWQ_EXAMPLES=5000 nox -s property``.
 
 ``--profile=nightly`` looks for a night: 7,500 examples of the lease machine on the newest server and 2,500 on each older one, 2,000
-simulated runs, 1,000 examples of everything else. These two go in parts (``Parts``), each with a seed of its own, so that ``-n 4``
+simulated runs, 1,000 examples of everything else. These two go in parts (``parts``), each with a seed of its own, so that ``-n 4 --dist worksteal``
 spreads them over processes and a part can be run again alone: ``FLOWQ_SEED`` of the header, and the part's id.
 """
 
