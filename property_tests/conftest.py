@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 
 import attrs
 import pytest
 from hypothesis import settings
 
 from property_tests import report
+from property_tests.lease.server import Server, binaries, load_scripts, running
 from tests.conftest import (
     anyio_backend,
     app_name,
@@ -103,6 +105,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for check in NIGHTLY:
         if f"part_of_{check}" in metafunc.fixturenames:
             metafunc.parametrize(f"part_of_{check}", parts(check), ids=str)
+
+
+@pytest.fixture(params=sorted(binaries(), key=float))
+def each_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Each redis-server that is here, with the shipped scripts, as an identity that does not change."""
+    with running(binaries()[request.param]) as found:
+        found.use(load_scripts())
+        found.set_identity("r", "p")
+        yield found
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

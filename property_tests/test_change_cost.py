@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-
-import pytest
 
 from flowq._model import LanePolicy
 from flowq.backends.protocol import Standing
 from flowq.backends.redis import lease_ttl, scripts
 
-from .lease.server import Server, binaries, load_scripts, running
+from .lease.server import Server
 
 NOW = 1_700_000_000_000
 MEMBERS = 30
 WALKS = 8
 """At most, over all renewals of one round: the command's, one when the member that is waited for renews, and a few by chance."""
-
-
-@pytest.fixture(params=sorted(binaries(), key=float))
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with running(binaries()[request.param]) as found:
-        found.use(load_scripts())
-        found.set_identity("r", "p")
-        found.set_time(NOW)
-        yield found
 
 
 def walks(server: Server) -> int:
@@ -35,8 +23,10 @@ def walks(server: Server) -> int:
     return int(found[1]) if found else 0
 
 
-def test_members_that_acknowledge_in_turn_do_not_walk_over_the_others(server: Server) -> None:
+def test_members_that_acknowledge_in_turn_do_not_walk_over_the_others(each_server: Server) -> None:
     """Each of thirty members renews twice, hears of the change and says so: the members are gone through a few times, not sixty."""
+    server = each_server
+    server.set_time(NOW)
     policy = LanePolicy(limit=1, max_crashes=3, sync=False, failure_ttl_ms=1000)
     epoch = ""
     for k in range(MEMBERS):

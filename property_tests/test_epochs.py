@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from flowq._model import LanePolicy, Want
 from flowq.backends.protocol import Standing
 from flowq.backends.redis import lease_ttl, scripts
 
-from .lease.server import PREFIX, Server, binaries, load_scripts, running
+from .lease.server import PREFIX, Server
 
 TTL = 10_000
 
 
-@pytest.fixture(params=sorted(binaries(), key=float))
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with running(binaries()[request.param]) as found:
-        found.use(load_scripts())
-        found.set_identity("r", "p")
-        yield found
-
-
-def test_a_longer_lease_prolongs_the_quarantine_of_an_epoch_that_a_claim_began(server: Server) -> None:
+def test_a_longer_lease_prolongs_the_quarantine_of_an_epoch_that_a_claim_began(each_server: Server) -> None:
     """The fleet's TTL is raised while that quarantine lasts: it lasts for the longer lease, from when the group was missed."""
-    now = 1_700_000_000_000
+    server, now = each_server, 1_700_000_000_000
     server.set_time(now)
     policy = LanePolicy(limit=1, max_crashes=3, sync=False, failure_ttl_ms=1000)
     args = scripts.join(

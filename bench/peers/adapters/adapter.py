@@ -79,10 +79,8 @@ def _open_tally() -> memoryview:
 class Producer:
     """Stores jobs. ``one`` returns when the job is durable as far as the peer promises it; an async peer's are async."""
 
-    def one(self, body: str, *args: Any) -> Any:
-        """Store one job of ``noop``, ``probe`` or ``hold``."""
-        raise NotImplementedError
-
+    one: Callable[..., Any]
+    """``one(body, *args)`` stores one job of ``noop``, ``probe`` or ``hold``; each adapter has it."""
     many: Callable[[str, Sequence[tuple[Any, ...]]], Any] | None = None
     """Store several in one call, if the peer has such a call."""
 
