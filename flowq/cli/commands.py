@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flowq.cli import config, control, dead, doctor, health, jobs, run, status
+from flowq.cli import config, control, dead, doctor, health, jobs, migrate, run, status
 
 app = typer.Typer(
     name="flowq",
@@ -28,6 +28,7 @@ app.command("pause")(control.pause)
 app.command("resume")(control.resume)
 app.command("purge")(control.purge)
 app.add_typer(dead.app, name="dead")
+app.add_typer(migrate.app, name="migrate")
 app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)
 app.command("config")(config.config)

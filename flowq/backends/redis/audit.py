@@ -32,7 +32,7 @@ FOREVER = (
     "clock", "members", "expired", "member:*", "pools", "pool:*", "pm:*", "serve", "ready:*", "full:*", "bell:*", "types",
     "limits",
     "override", "paused", "s:*", "delayed", "delayed:d", "moved", "dead", "cancels", "orphans", "crashes:*", "stats:*", "u:*",
-    "waiters",
+    "waiters", "legacy:*",
 )  # fmt: skip
 """Key families of the layout that live without a TTL."""
 PASSING = ("r:*", "once:*", "hungry:*", "stats:*:*")

@@ -175,3 +175,9 @@ class Keys:
     def waiter(self, nonce: str) -> str:
         """pub/sub channel of one process that waits for results."""
         return f"{self.prefix}w:{nonce}"
+
+    def legacy(self, what: str) -> str:
+        """Of a migration from v0.0.4: ``moved`` and ``audit``, hashes old id → score|job or reason; ``layout``, what it is taken to be;
+        ``movers``, zset of those at it.
+        """
+        return f"{self.prefix}legacy:{what}"
