@@ -46,6 +46,10 @@ class Peer:
     here: bool
     """It runs in the harness's own environment: flowq itself."""
     rows: tuple[tuple[str, dict[str, Any]], ...]
+    wide: tuple[str, dict[str, Any]] | None
+    """(c): the setting that says how many bodies run at once, and what has to be set with it."""
+    limits: bool
+    """(e): its tasks may have a limit over all workers."""
     note: str
     """What a reader of its figures has to know."""
 
@@ -81,13 +85,22 @@ def read(path: Path) -> Peer:
         settings=tuple(bench.get("settings", ({},))),
         here=bench.get("here", False),
         rows=tuple(bench.get("contestants", {"": {}}).items()),
+        wide=_wide(bench.get("wide")),
+        limits=bench.get("limits", False),
         note=bench.get("note", ""),
     )
 
 
+def _wide(said: dict[str, Any] | None) -> tuple[str, dict[str, Any]] | None:
+    if said is None:
+        return None
+    rest = dict(said)
+    return rest.pop("by"), rest
+
+
 def _block(path: Path) -> str:
     """The TOML between ``# /// script`` and ``# ///``, or the same after ``//``."""
-    lines = []
+    lines: list[str] = []
     inside = False
     for line in path.read_text().splitlines():
         text = line.removeprefix("#").removeprefix("//")

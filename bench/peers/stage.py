@@ -29,7 +29,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 @attrs.frozen
 class Mark:
-    """One line that a body wrote: ``what`` is ``probe`` (seconds) or ``hold`` (the job's number)."""
+    """One line that a body wrote: ``what`` is ``probe`` (seconds), or ``hold``, ``begin`` or ``end`` (the job's number)."""
 
     at: float
     pid: int
@@ -56,6 +56,8 @@ class Stage:
     folder: Path
     workers: list[subprocess.Popen[bytes]] = attrs.field(factory=list)
     remarks: list[str] = attrs.field(factory=list)
+    through: int | None = None
+    """The port by which what is started finds Redis, if not the server's own."""
 
     @property
     def log(self) -> Path:
@@ -121,11 +123,11 @@ class Stage:
                 process.stdout.close()
 
     def _variables(self, worker: int) -> dict[str, str]:
-        url, port = self.server.tcp_url, self.server.port
+        port = self.through or self.server.port
         settings = {
             **self.settings,
             **self.contestant.options,
-            "url": url,
+            "url": f"redis://127.0.0.1:{port}/0",
             "host": "127.0.0.1",
             "port": port,
         }
@@ -148,6 +150,10 @@ class Stage:
             Tally(min(c[0] for c in found), int(sum(c[1] for c in found)), max(c[2] for c in found))
             for _, found in sorted(by_worker.items())
         ]
+
+    def ran(self) -> int:
+        """Bodies so far, of all workers."""
+        return sum(tally.bodies for tally in self.tallies())
 
     def marks(self, what: str) -> list[Mark]:
         """In the order in which they were made."""
@@ -179,16 +185,27 @@ class Stage:
         lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
         return " / ".join(lines[-4:])[-500:]
 
-    def cpu_us(self) -> float:
-        """User and system time of all processes of the workers' groups, µs."""
-        groups = {process.pid for process in self.workers}
-        ticks = 0
+    def _processes(self) -> Iterator[tuple[Path, list[str]]]:
+        """Of the workers' groups: the folder in /proc, and the fields of ``stat`` behind the name."""
+        groups = {str(process.pid) for process in self.workers}
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 fields = path.read_text().rpartition(")")[2].split()
-                if int(fields[2]) in groups:
-                    ticks += int(fields[11]) + int(fields[12])
-        return ticks / TICK * 1e6
+                if fields[2] in groups:
+                    yield path.parent, fields
+
+    def cpu_us(self) -> float:
+        """User and system time of all processes of the workers' groups, µs."""
+        return sum(int(fields[11]) + int(fields[12]) for _, fields in self._processes()) / TICK * 1e6
+
+    def resident(self) -> float:
+        """Their memory in MiB, what they share counted once."""
+        total = 0
+        for folder, _ in self._processes():
+            with contextlib.suppress(OSError):
+                lines = (folder / "smaps_rollup").read_text().splitlines()
+                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        return total / 1024
 
     def stop(self) -> None:
         """End all workers; what they leave in Redis is no matter."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from itertools import accumulate
 from typing import Any
 
 import attrs
@@ -20,6 +21,10 @@ HELD = 20
 """Jobs that run when a worker is killed, at most."""
 BODY = 3.0
 """Seconds that such a job takes."""
+LIMITED_UP = 3.0
+"""Seconds that several workers have to come up before the first limited job is stored."""
+LIMITED_WARM = 0.5
+"""Seconds from the first limited body until they are counted."""
 WAYS = {"one": "one by one, awaited", "concurrent": "100 callers at once", "bulk": "bulk"}
 
 
@@ -115,7 +120,7 @@ def latencies(stage: Stage, rate: float, seconds: float) -> list[Sample]:
 def recovered(stage: Stage, patience: float) -> Sample:
     """(g) From SIGKILL of the worker's process group to the start of the last of its jobs in a worker that came a second later."""
     stage.start()
-    stage.produce("hold", {"jobs": HELD, "seconds": BODY})
+    stage.produce("number", {"body": "hold", "jobs": HELD, "seconds": BODY})
     wait_for(stage, "a first body", STEADY, until=lambda: stage.marks("hold"))
     time.sleep(0.3)
     held = {mark.value for mark in stage.marks("hold")}
@@ -143,6 +148,54 @@ def recovered(stage: Stage, patience: float) -> Sample:
         note = f"{len(found)} of {len(held)} within {patience:.0f} s"
         return Sample(measure, float("inf"), {"jobs": float(len(held))}, note)
     return Sample(measure, max(found.values()), {"jobs": float(len(held))})
+
+
+def waited(stage: Stage, width: int, body: float, seconds: float, most: float) -> Sample:
+    """(c) Bodies that wait, so many at once: their rate between two looks, as a share of ``width / body``.
+
+    Args:
+        stage: with a worker that may run so many at once.
+        width: bodies at once.
+        body: seconds that each waits.
+        seconds: between the two looks.
+        most: jobs a second that the contestant can do at all, about: more need not be stored.
+    """
+    measure = Measure("c", f"{width} × {body * 1000:g} ms: share of as many bodies at once", "of 1")
+    jobs = int(min(width / body, 1.3 * most) * (seconds + 10 * body + 0.5)) + 2 * width
+    stage.produce("enqueue", {"way": "bulk", "jobs": jobs, "body": "wait", "args": [body]}, 60 + jobs / 200)
+    stage.start()
+    wait_for(stage, "a first body", STEADY, until=stage.tallies)
+    time.sleep(4 * body)
+    first, began = stage.ran(), max(tally.last for tally in stage.tallies())
+    time.sleep(seconds)
+    last, ended = stage.ran(), max(tally.last for tally in stage.tallies())
+    if last == first:
+        raise Gone(f"no body ended within {seconds:g} s")
+    rate = (last - first) / (ended - began)
+    return Sample(measure, rate * body / width, {"bodies/s": rate})
+
+
+def limited(stage: Stage, limit: int, workers: int, body: float, seconds: float) -> Sample:
+    """(e) Bodies of a task with a limit over all workers, for so many seconds from the first: their share of what fits in."""
+    measure = Measure(
+        "e", f"limit {limit}, {workers} workers, {body * 1000:g} ms: share of {limit} at once", "of 1"
+    )
+    for _ in range(workers):
+        stage.start()
+    time.sleep(LIMITED_UP)
+    jobs = int(1.2 * limit * (seconds + LIMITED_WARM) / body)
+    stage.produce("number", {"body": "scarce", "jobs": jobs, "seconds": body}, timeout=120)
+    wait_for(stage, "a first body", STEADY, until=lambda: stage.marks("begin"))
+    since = stage.marks("begin")[0].at + LIMITED_WARM
+    time.sleep(max(0.0, since + seconds + body - time.monotonic()))
+    begins, ends = stage.marks("begin"), stage.marks("end")
+    done = sum(since <= mark.at < since + seconds for mark in ends)
+    changes = sorted([(mark.at, 1) for mark in begins] + [(mark.at, -1) for mark in ends])
+    peak = max(accumulate(change for _, change in changes))
+    note = f"limit exceeded: {peak} at once" if peak > limit else ""
+    return Sample(
+        measure, done * body / limit / seconds, {"jobs/s": done / seconds, "most at once": peak}, note
+    )
 
 
 def check_stored(stage: Stage, jobs: int) -> None:

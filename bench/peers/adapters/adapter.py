@@ -1,26 +1,25 @@
-"""What every Python adapter has in common: settings, the bodies' evidence, and the commands that the harness gives.
+"""What every Python adapter has in common: how it produces, and the commands that the harness gives.
 
 It runs in a peer's own environment, so it knows only the standard library. The harness calls ``python peer_NAME.py COMMAND
 [ARGUMENTS]``, and says everything else in ``BENCH_…`` variables, as a peer's command line imports the adapter by its name.
-
-Evidence is what bodies write themselves, never what a queue says of itself: each thread that runs bodies has a file of three
-float64 (first body, bodies, last body; monotonic seconds), mapped into memory so that a body costs no system call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import mmap
 import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from evidence import SETTINGS, sleep
 
 BULK = 500
 """Jobs in one bulk call, as in ``bench/enqueue.py``."""
@@ -29,60 +28,7 @@ CALLERS = 100
 TICK = 0.01
 """Seconds between two of ``feed``'s calls."""
 
-SETTINGS: dict[str, Any] = json.loads(os.environ.get("BENCH_SETTINGS", "{}"))
-"""The contestant's options, those of its settings, ``url``, ``host`` and ``port``."""
-
-_own = threading.local()
-_marks = -1
-
-
-def noop() -> None:
-    """A body's evidence that it ran."""
-    try:
-        cells = _own.cells
-    except AttributeError:
-        cells = _open_tally()
-    cells[1] += 1.0
-    cells[2] = time.monotonic()
-
-
-def probe(sent: float) -> None:
-    """A body's evidence of when it ran: seconds since ``sent``."""
-    mark(f"probe {time.monotonic() - sent:.6f}")
-
-
-def hold(number: int) -> None:
-    """A body's evidence that it has begun."""
-    mark(f"hold {number}")
-
-
-def mark(text: str) -> None:
-    """Append the monotonic time, this process's id and ``text`` to a file that all processes share."""
-    global _marks  # noqa: PLW0603 - opened once a process, so that a mark costs one write
-    if _marks < 0:
-        path = Path(os.environ["BENCH_EVIDENCE"]) / "marks"
-        _marks = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(_marks, f"{time.monotonic():.6f} {os.getpid()} {text}\n".encode())
-
-
-def _open_tally() -> memoryview:
-    name = f"tally-{os.environ['BENCH_WORKER']}-{os.getpid()}-{threading.get_ident()}"
-    path = Path(os.environ["BENCH_EVIDENCE"]) / name
-    path.write_bytes(bytes(24))
-    with path.open("r+b") as file:
-        cells = memoryview(mmap.mmap(file.fileno(), 24)).cast("d")
-    cells[0] = time.monotonic()
-    _own.cells = cells
-    return cells
-
-
-class Producer:
-    """Stores jobs. ``one`` returns when the job is durable as far as the peer promises it; an async peer's are async."""
-
-    one: Callable[..., Any]
-    """``one(body, *args)`` stores one job of ``noop``, ``probe`` or ``hold``; each adapter has it."""
-    many: Callable[[str, Sequence[tuple[Any, ...]]], Any] | None = None
-    """Store several in one call, if the peer has such a call."""
+Arguments = tuple[Any, ...]
 
 
 class Stop:
@@ -101,134 +47,148 @@ class Stop:
         return taken
 
 
-async def store(producer: Producer, way: str, stop: Stop, body: str, args: tuple[Any, ...]) -> int:
-    """By an async producer. A peer without a bulk call is given ``CALLERS`` callers instead."""
-    stored = 0
+class Producer(ABC):
+    """Stores jobs by calls that are awaited; each returns when the job is durable as far as the peer promises it."""
 
-    async def caller() -> None:
-        nonlocal stored
+    many: Callable[[str, Sequence[Arguments]], Awaitable[Any]] | None = None
+    """Store several in one call, if the peer has such a call."""
+
+    @abstractmethod
+    async def one(self, body: str, *args: Any) -> None:
+        """Store one job of a body that ``evidence`` names."""
+
+    async def together(self, stop: Stop, body: str, args: Arguments) -> int:
+        """Store by ``CALLERS`` tasks at once; how many they were."""
+        stored = 0
+
+        async def caller() -> None:
+            nonlocal stored
+            stored += await self.back_to_back(stop, body, args)
+
+        if SETTINGS.get("loop") == "trio":
+            import trio
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(CALLERS):
+                    nursery.start_soon(caller)
+        else:
+            await asyncio.gather(*(caller() for _ in range(CALLERS)))
+        return stored
+
+    async def back_to_back(self, stop: Stop, body: str, args: Arguments) -> int:
+        """Store one after the other; how many they were."""
+        stored = 0
         while stop.take(1):
-            await producer.one(body, *args)
+            await self.one(body, *args)
             stored += 1
+        return stored
 
-    if way == "bulk" and producer.many is not None:
-        while taken := stop.take(BULK):
-            await producer.many(body, [args] * taken)
-            stored += taken
-    elif way == "one":
-        await caller()
-    else:
-        await together(caller)
-    return stored
-
-
-async def together(caller: Callable[[], Awaitable[None]]) -> None:
-    """``CALLERS`` tasks of the loop that the settings name."""
-    if SETTINGS.get("loop") == "trio":
-        import trio
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(CALLERS):
-                nursery.start_soon(caller)
-    else:
-        await asyncio.gather(*(caller() for _ in range(CALLERS)))
-
-
-async def pause(seconds: float) -> None:
-    """On either loop."""
-    if SETTINGS.get("loop") == "trio":
-        import trio
-
-        await trio.sleep(seconds)
-    else:
-        await asyncio.sleep(seconds)
-
-
-def store_in_threads(producer: Producer, way: str, stop: Stop, body: str, args: tuple[Any, ...]) -> int:
-    """By a producer whose calls block."""
-    lock = threading.Lock()
-
-    def caller(_: int = 0) -> int:
-        stored = 0
-        while True:
-            with lock:
-                if not stop.take(1):
-                    return stored
-            producer.one(body, *args)
-            stored += 1
-
-    if way == "concurrent":
-        with ThreadPoolExecutor(CALLERS) as pool:
-            return sum(pool.map(caller, range(CALLERS)))
-    if way == "bulk" and producer.many is not None:
+    async def bulk(self, stop: Stop, body: str, args: Arguments) -> int:
+        """Store in the largest way that the peer has: without a bulk call that is by many callers."""
+        if self.many is None:
+            return await self.together(stop, body, args)
         stored = 0
         while taken := stop.take(BULK):
-            producer.many(body, [args] * taken)
+            await self.many(body, [args] * taken)
             stored += taken
         return stored
-    return caller()
+
+    async def pause(self, seconds: float) -> None:
+        await sleep(seconds)
 
 
-async def feed(producer: Producer, rate: float, seconds: float) -> dict[str, Any]:
+class BlockingProducer(ABC):
+    """The same of a peer whose calls block."""
+
+    many: Callable[[str, Sequence[Arguments]], Any] | None = None
+
+    @abstractmethod
+    def one(self, body: str, *args: Any) -> Any:
+        """Store one job of a body that ``evidence`` names."""
+
+
+class InThreads(Producer):
+    """A blocking producer behind the awaited face: nothing in it ever suspends, so it needs no loop (``run_without_loop``)."""
+
+    def __init__(self, peer: BlockingProducer) -> None:
+        self.peer = peer
+
+    async def one(self, body: str, *args: Any) -> None:
+        self.peer.one(body, *args)
+
+    async def together(self, stop: Stop, body: str, args: Arguments) -> int:
+        """By ``CALLERS`` threads."""
+        lock = threading.Lock()
+
+        def caller(_: int) -> int:
+            stored = 0
+            while True:
+                with lock:
+                    if not stop.take(1):
+                        return stored
+                self.peer.one(body, *args)
+                stored += 1
+
+        with ThreadPoolExecutor(CALLERS) as pool:
+            return sum(pool.map(caller, range(CALLERS)))
+
+    async def bulk(self, stop: Stop, body: str, args: Arguments) -> int:
+        """Without a bulk call one thread stores: more of them only take turns with the GIL."""
+        if self.peer.many is None:
+            return await self.back_to_back(stop, body, args)
+        stored = 0
+        while taken := stop.take(BULK):
+            self.peer.many(body, [args] * taken)
+            stored += taken
+        return stored
+
+    async def pause(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - no loop is there that it could block
+
+
+async def store(producer: Producer, order: dict[str, Any]) -> dict[str, Any]:
+    """As many jobs, or for as many seconds, as the order says."""
+    stop = Stop(order.get("jobs"), order.get("seconds"))
+    ways = {"one": producer.back_to_back, "concurrent": producer.together, "bulk": producer.bulk}
+    began = time.monotonic()
+    stored = await ways[order["way"]](stop, order.get("body", "noop"), tuple(order.get("args", ())))
+    return {"jobs": stored, "seconds": time.monotonic() - began}
+
+
+async def feed(producer: Producer, order: dict[str, Any]) -> dict[str, Any]:
     """No-op jobs at a steady rate, and one probe each tick. Rate 0: probes alone, one each 25 ms."""
+    rate, seconds = order["rate"], order["seconds"]
     tick = TICK if rate else 0.025
     began = time.monotonic()
     stored = probes = 0
     while (passed := time.monotonic() - began) < seconds:
         due = int(rate * passed) - stored
         if due > 0:
-            stored += await store(producer, "bulk", Stop(min(due, 5000), None), "noop", ())
+            stored += await producer.bulk(Stop(min(due, 5000), None), "noop", ())
         await producer.one("probe", time.monotonic())
         probes += 1
-        await pause(max(0.0, began + probes * tick - time.monotonic()))
+        await producer.pause(max(0.0, began + probes * tick - time.monotonic()))
     return {"jobs": stored, "probes": probes, "seconds": time.monotonic() - began}
 
 
-def feed_by_blocking(producer: Producer, rate: float, seconds: float) -> dict[str, Any]:
-    """The same, by calls that block."""
-    tick = TICK if rate else 0.025
-    began = time.monotonic()
-    stored = probes = 0
-    while (passed := time.monotonic() - began) < seconds:
-        due = int(rate * passed) - stored
-        if due > 0:
-            stored += store_in_threads(producer, "bulk", Stop(min(due, 5000), None), "noop", ())
-        producer.one("probe", time.monotonic())
-        probes += 1
-        time.sleep(max(0.0, began + probes * tick - time.monotonic()))
-    return {"jobs": stored, "probes": probes, "seconds": time.monotonic() - began}
+async def numbered(producer: Producer, order: dict[str, Any]) -> dict[str, Any]:
+    """So many jobs of a body that is given its number and how long it lasts."""
+    for number in range(order["jobs"]):
+        await producer.one(order["body"], number, order["seconds"])
+    return {"jobs": order["jobs"]}
 
 
-def _asked(order: dict[str, Any]) -> tuple[str, Stop, str, tuple[Any, ...]]:
-    stop = Stop(order.get("jobs"), order.get("seconds"))
-    return order["way"], stop, order.get("body", "noop"), tuple(order.get("args", ()))
+COMMANDS = {"enqueue": store, "feed": feed, "number": numbered}
 
 
-async def _produce(
-    opened: AbstractAsyncContextManager[Producer], command: str, order: dict[str, Any]
-) -> dict[str, Any]:
+async def _obey(opened: AbstractAsyncContextManager[Producer]) -> dict[str, Any]:
     async with opened as producer:
-        if command == "feed":
-            return await feed(producer, order["rate"], order["seconds"])
-        if command == "hold":
-            for number in range(order["jobs"]):
-                await producer.one("hold", number, order["seconds"])
-            return {"jobs": order["jobs"]}
-        began = time.monotonic()
-        stored = await store(producer, *_asked(order))
-        return {"jobs": stored, "seconds": time.monotonic() - began}
+        return await COMMANDS[sys.argv[1]](producer, json.loads(sys.argv[2]))
 
 
-def _produce_by_blocking(producer: Producer, command: str, order: dict[str, Any]) -> dict[str, Any]:
-    if command == "feed":
-        return feed_by_blocking(producer, order["rate"], order["seconds"])
-    if command == "hold":
-        for number in range(order["jobs"]):
-            producer.one("hold", number, order["seconds"])
-        return {"jobs": order["jobs"]}
-    began = time.monotonic()
-    stored = store_in_threads(producer, *_asked(order))
-    return {"jobs": stored, "seconds": time.monotonic() - began}
+@asynccontextmanager
+async def _in_threads(blocking: Callable[[], BlockingProducer]) -> AsyncIterator[Producer]:
+    yield InThreads(blocking())
 
 
 def run_async(main: Callable[[], Awaitable[Any]]) -> Any:
@@ -248,6 +208,15 @@ def run_async(main: Callable[[], Awaitable[Any]]) -> Any:
     return asyncio.run(whole())
 
 
+def run_without_loop(whole: Coroutine[Any, Any, Any]) -> Any:
+    """For what never suspends. A peer whose calls block may refuse to be called where a loop runs."""
+    try:
+        whole.send(None)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("a blocking producer has suspended")
+
+
 def exec_here(program: str, *arguments: str) -> None:
     """Become a program of this environment, as a user would start it from here."""
     path = Path(sys.executable).with_name(program)
@@ -260,23 +229,21 @@ def main(
     work: Callable[[], Any],
     *,
     opened: Callable[[], AbstractAsyncContextManager[Producer]] | None = None,
-    blocking: Callable[[], Producer] | None = None,
+    blocking: Callable[[], BlockingProducer] | None = None,
 ) -> None:
-    """What an adapter runs: ``work``, or ``enqueue``, ``feed`` or ``hold`` with an order, which print what they did, as JSON.
+    """What an adapter runs: ``work``, or one of ``COMMANDS`` with an order, which print what they did, as JSON.
 
     Args:
         work: run a worker until it is told to stop by a signal.
-        opened: the producer of an async peer.
+        opened: the producer of a peer whose calls are awaited.
         blocking: the producer of a peer whose calls block.
     """
-    command = sys.argv[1]
-    if command == "work":
+    if sys.argv[1] == "work":
         work()
         return
-    order = json.loads(sys.argv[2])
     if opened is not None:
-        said = run_async(lambda: _produce(opened(), command, order))
+        said = run_async(lambda: _obey(opened()))
     else:
         assert blocking is not None
-        said = _produce_by_blocking(blocking(), command, order)
+        said = run_without_loop(_obey(_in_threads(blocking)))
     print(json.dumps(said), flush=True)

@@ -6,6 +6,7 @@
 #   "https://ardiq.bytay.dev/guides/performance/: one worker process, 10 concurrent tasks, results kept by their TTL (they cannot be switched off; 1 s here)",
 # ]
 # queued = "XLEN ardiq:bench:queues:default"
+# wide = { by = "concurrency", prefetch = 2000 }
 # [tool.bench.contestants]
 # "asyncio" = { loop = "asyncio" }
 # [[tool.bench.settings]]
@@ -21,35 +22,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import adapter
 from ardiq import Ardiq
+from evidence import SETTINGS, registered
 
-OPTIONS = {name: adapter.SETTINGS[name] for name in ("concurrency", "prefetch") if name in adapter.SETTINGS}
-app = Ardiq(redis_url=adapter.SETTINGS.get("url"), queue_name="bench", result_ttl_ms=1000, **OPTIONS)
+OPTIONS = {name: SETTINGS[name] for name in ("concurrency", "prefetch") if name in SETTINGS}
+app = Ardiq(redis_url=SETTINGS.get("url"), queue_name="bench", result_ttl_ms=1000, **OPTIONS)
 
-
-@app.task(name="noop")
-async def noop() -> None:
-    adapter.noop()
-
-
-@app.task(name="probe")
-async def probe(sent: float) -> None:
-    adapter.probe(sent)
-
-
-@app.task(name="hold")
-async def hold(number: int, seconds: float) -> None:
-    adapter.hold(number)
-    await asyncio.sleep(seconds)
-
-
-TASKS: dict[str, Any] = {"noop": noop, "probe": probe, "hold": hold}
+TASKS = registered(lambda name, body: app.task(name=name)(body))
 
 
 class Producer(adapter.Producer):

@@ -6,6 +6,7 @@
 #   "https://arq-docs.helpmanual.io/: max_jobs, poll_delay, keep_result=0 and uvloop are what its reference offers; it gives no recipe for throughput",
 # ]
 # queued = "ZCARD arq:queue"
+# wide = { by = "max_jobs", poll_delay = 0.01 }
 # [tool.bench.contestants]
 # "asyncio" = { loop = "asyncio" }
 # "uvloop" = { loop = "uvloop" }
@@ -23,7 +24,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,19 +32,9 @@ from typing import Any
 import adapter
 from arq import Worker, create_pool
 from arq.connections import ArqRedis, RedisSettings
+from evidence import SETTINGS, after_context, registered
 
-
-async def noop(_: dict[str, Any]) -> None:
-    adapter.noop()
-
-
-async def probe(_: dict[str, Any], sent: float) -> None:
-    adapter.probe(sent)
-
-
-async def hold(_: dict[str, Any], number: int, seconds: float) -> None:
-    adapter.hold(number)
-    await asyncio.sleep(seconds)
+FUNCTIONS = registered(lambda _, body: after_context(body))
 
 
 class Producer(adapter.Producer):
@@ -56,7 +46,7 @@ class Producer(adapter.Producer):
 
 
 def place() -> RedisSettings:
-    return RedisSettings(host=adapter.SETTINGS["host"], port=adapter.SETTINGS["port"])
+    return RedisSettings(host=SETTINGS["host"], port=SETTINGS["port"])
 
 
 @asynccontextmanager
@@ -71,12 +61,12 @@ def work() -> None:
 
     async def run() -> None:
         worker = Worker(
-            [noop, probe, hold],
+            list(FUNCTIONS.values()),
             redis_settings=place(),
             keep_result=0,
             log_results=False,
-            max_jobs=adapter.SETTINGS["max_jobs"],
-            poll_delay=adapter.SETTINGS["poll_delay"],
+            max_jobs=SETTINGS["max_jobs"],
+            poll_delay=SETTINGS["poll_delay"],
         )
         await worker.async_run()
 

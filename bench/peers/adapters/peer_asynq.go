@@ -7,6 +7,7 @@
 // ]
 // note = "Compiled Go. It has no bulk call: a hundred callers instead."
 // queued = "LLEN asynq:{default}:pending"
+// wide = { by = "concurrency" }
 // [[tool.bench.settings]]
 // concurrency = 10
 // [[tool.bench.settings]]
@@ -134,6 +135,14 @@ func work(to asynq.RedisClientOpt, concurrency int) {
 		}
 		return failed
 	})
+	bodies.HandleFunc("wait", func(_ context.Context, task *asynq.Task) error {
+		given, failed := arguments(task)
+		if failed == nil {
+			time.Sleep(time.Duration(given[0] * float64(time.Second)))
+			evidence.add()
+		}
+		return failed
+	})
 	must(asynq.NewServer(to, asynq.Config{Concurrency: concurrency, LogLevel: asynq.WarnLevel}).Run(bodies))
 }
 
@@ -206,9 +215,9 @@ func produce(client *asynq.Client, command string, given order) map[string]any {
 	switch command {
 	case "feed":
 		return feed(client, given.Rate, *given.Seconds)
-	case "hold":
+	case "number":
 		for number := range *given.Jobs {
-			one(client, "hold", []float64{float64(number), *given.Seconds})
+			one(client, given.Body, []float64{float64(number), *given.Seconds})
 		}
 		return map[string]any{"jobs": *given.Jobs}
 	}

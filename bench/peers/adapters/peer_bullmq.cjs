@@ -8,6 +8,8 @@
 // ]
 // note = "Its bodies' evidence is written each 5 ms, as JavaScript has no memory-mapped files; the time of the last body is exact."
 // queued = "LLEN bull:bench:wait"
+// wide = { by = "concurrency" }
+// limits = true
 // [[tool.bench.settings]]
 // concurrency = 100
 // [[tool.bench.settings]]
@@ -56,7 +58,7 @@ class Tally {
   }
 }
 
-const ARGUMENTS = { noop: [], probe: ['sent'], hold: ['number', 'seconds'] }
+const ARGUMENTS = { noop: [], probe: ['sent'], hold: ['number', 'seconds'], wait: ['seconds'], scarce: ['number', 'seconds'] }
 const OPTIONS = { removeOnComplete: true, removeOnFail: true }
 const data = (body, args) => Object.fromEntries(ARGUMENTS[body].map((name, at) => [name, args[at]]))
 
@@ -68,6 +70,15 @@ function work() {
     hold: async ({ number, seconds }) => {
       mark(`hold ${number}`)
       await sleep(seconds * 1000)
+    },
+    wait: async ({ seconds }) => {
+      await sleep(seconds * 1000)
+      tally.add()
+    },
+    scarce: async ({ number, seconds }) => {
+      mark(`begin ${number}`)
+      await sleep(seconds * 1000)
+      mark(`end ${number}`)
     },
   }
   const worker = new Worker(QUEUE, (job) => bodies[job.name](job.data), { connection, concurrency: SETTINGS.concurrency })
@@ -126,8 +137,10 @@ async function produce(command, order) {
   await queue.waitUntilReady()
   try {
     if (command === 'feed') return await feed(queue, order.rate, order.seconds)
-    if (command === 'hold') {
-      for (let number = 0; number < order.jobs; number++) await queue.add('hold', { number, seconds: order.seconds }, OPTIONS)
+    if (command === 'number') {
+      // its limit over all workers is one of the queue's, not of a kind of job
+      if (SETTINGS.limit) await queue.setGlobalConcurrency(SETTINGS.limit)
+      for (let number = 0; number < order.jobs; number++) await queue.add(order.body, { number, seconds: order.seconds }, OPTIONS)
       return { jobs: order.jobs }
     }
     const began = now()

@@ -7,6 +7,7 @@
 #   "https://github.com/bilalwork31-cyber/Cauli/blob/main/bench/README.md: store_result=False in its own no-op runs",
 # ]
 # queued = "XLEN cauli:q:default"
+# wide = { by = "concurrency" }
 # [tool.bench.contestants]
 # "uvloop" = { loop = "uvloop" }
 # "asyncio" = { loop = "asyncio" }
@@ -21,7 +22,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -29,27 +29,11 @@ from typing import Any
 
 import adapter
 from cauli import AsyncCauli
+from evidence import SETTINGS, registered
 
-app = AsyncCauli(redis_url=adapter.SETTINGS.get("url", "redis://"), default_queue="default")
+app = AsyncCauli(redis_url=SETTINGS.get("url", "redis://"), default_queue="default")
 
-
-@app.task(name="noop", store_result=False)
-async def noop() -> None:
-    adapter.noop()
-
-
-@app.task(name="probe", store_result=False)
-async def probe(sent: float) -> None:
-    adapter.probe(sent)
-
-
-@app.task(name="hold", store_result=False)
-async def hold(number: int, seconds: float) -> None:
-    adapter.hold(number)
-    await asyncio.sleep(seconds)
-
-
-TASKS = {"noop": noop, "probe": probe, "hold": hold}
+TASKS = registered(lambda name, body: app.task(name=name, store_result=False)(body))
 
 
 class Producer(adapter.Producer):
@@ -67,11 +51,11 @@ async def opened() -> AsyncIterator[Producer]:
 
 
 def work() -> None:
-    os.environ["CAULI_LOOP"] = adapter.SETTINGS["loop"]
-    slots = str(adapter.SETTINGS["concurrency"])
+    os.environ["CAULI_LOOP"] = SETTINGS["loop"]
+    slots = str(SETTINGS["concurrency"])
     adapter.exec_here(
         "cauli-worker", "-A", "peer_cauli:app", "--procs", "1", "--io-concurrency", slots,
-        "--redis-url", adapter.SETTINGS["url"], "--log-level", "warn",
+        "--redis-url", SETTINGS["url"], "--log-level", "warn",
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@
 # ]
 # note = "prefork runs bodies in one child beside the main process; solo and threads run them in the main process."
 # queued = "LLEN celery"
+# wide = { by = "concurrency", pool = "threads" }
 # [tool.bench.contestants]
 # "" = {}
 # [[tool.bench.settings]]
@@ -28,48 +29,31 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 import adapter
 from celery import Celery
+from evidence import BODIES_IN_THREADS, SETTINGS, registered
 
-app = Celery("peer_celery", broker=adapter.SETTINGS.get("url"))
+app = Celery("peer_celery", broker=SETTINGS.get("url"))
 app.conf.update(
     task_acks_late=True,
     task_ignore_result=True,
-    worker_prefetch_multiplier=adapter.SETTINGS.get("multiplier", 128),
+    worker_prefetch_multiplier=SETTINGS.get("multiplier", 128),
     task_default_delivery_mode="transient",
     broker_connection_retry_on_startup=True,
 )
 
-
-@app.task(name="noop")
-def noop() -> None:
-    adapter.noop()
+TASKS = registered(lambda name, body: app.task(name=name)(body), BODIES_IN_THREADS)
 
 
-@app.task(name="probe")
-def probe(sent: float) -> None:
-    adapter.probe(sent)
-
-
-@app.task(name="hold")
-def hold(number: int, seconds: float) -> None:
-    adapter.hold(number)
-    time.sleep(seconds)
-
-
-TASKS: dict[str, Any] = {"noop": noop, "probe": probe, "hold": hold}
-
-
-class Producer(adapter.Producer):
+class Producer(adapter.BlockingProducer):
     def one(self, body: str, *args: Any) -> None:
         TASKS[body].delay(*args)
 
 
 def work() -> None:
-    given = adapter.SETTINGS
+    given = SETTINGS
     adapter.exec_here(
         "celery", "-A", "peer_celery", "worker", "--pool", given["pool"], "--concurrency", str(given["concurrency"]),
         "--hostname", f"w{os.environ['BENCH_WORKER']}@bench",

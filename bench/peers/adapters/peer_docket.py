@@ -4,23 +4,28 @@
 # [tool.bench]
 # docs = [
 #   "https://docket.lol/en/latest/production/: concurrency is the knob (10 by default); execution_ttl=0 keeps no record of an ended job",
+#   "its Worker sleeps for minimum_check_interval (250 ms) when all its slots are taken, which holds no-op jobs to 4 x concurrency a second: 5 or 10 ms here",
 # ]
 # queued = "XLEN bench:stream"
+# wide = { by = "concurrency", check = 0.005 }
+# limits = true
 # [tool.bench.contestants]
 # "asyncio" = { loop = "asyncio" }
 # "uvloop" = { loop = "uvloop" }
 # [[tool.bench.settings]]
 # concurrency = 10
+# check = 0.01
 # [[tool.bench.settings]]
 # concurrency = 50
+# check = 0.01
 # [[tool.bench.settings]]
-# concurrency = 200
+# concurrency = 90
+# check = 0.005
 # ///
 """docket: asyncio, Redis Streams and Lua."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -28,27 +33,26 @@ from datetime import timedelta
 from typing import Any
 
 import adapter
-from docket import Docket, Worker
+from docket import ConcurrencyLimit, Docket, Worker
+from evidence import BODIES, SETTINGS
+
+LIMIT = ConcurrencyLimit(max_concurrent=SETTINGS.get("limit", 1))
 
 
-async def noop() -> None:
-    adapter.noop()
+async def scarce(
+    number: int,
+    seconds: float,
+    _: ConcurrencyLimit = LIMIT,
+) -> None:
+    """(e): docket reads a limit from a parameter's default."""
+    await BODIES["scarce"](number, seconds)
 
 
-async def probe(sent: float) -> None:
-    adapter.probe(sent)
-
-
-async def hold(number: int, seconds: float) -> None:
-    adapter.hold(number)
-    await asyncio.sleep(seconds)
-
-
-TASKS: dict[str, Any] = {"noop": noop, "probe": probe, "hold": hold}
+TASKS = {**BODIES, "scarce": scarce}
 
 
 def docket() -> Docket:
-    found = Docket(name="bench", url=adapter.SETTINGS["url"], execution_ttl=timedelta(0))
+    found = Docket(name="bench", url=SETTINGS["url"], execution_ttl=timedelta(0))
     for task in TASKS.values():
         found.register(task)
     return found
@@ -71,11 +75,19 @@ async def opened() -> AsyncIterator[Producer]:
         yield Producer(to)
 
 
+def worker_of(to: Docket) -> Worker:
+    return Worker(
+        to,
+        concurrency=SETTINGS["concurrency"],
+        minimum_check_interval=timedelta(seconds=SETTINGS["check"]),
+    )
+
+
 def work() -> None:
     logging.disable(logging.INFO)
 
     async def run() -> None:
-        async with docket() as to, Worker(to, concurrency=adapter.SETTINGS["concurrency"]) as worker:
+        async with docket() as to, worker_of(to) as worker:
             await worker.run_forever()
 
     adapter.run_async(run)

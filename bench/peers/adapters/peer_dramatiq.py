@@ -8,6 +8,7 @@
 # ]
 # note = "Sync bodies in threads, which is what it is made for."
 # queued = "LLEN dramatiq:default"
+# wide = { by = "threads" }
 # [tool.bench.contestants]
 # "threads" = {}
 # [[tool.bench.settings]]
@@ -24,42 +25,25 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 import adapter
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
+from evidence import BODIES_IN_THREADS, SETTINGS, registered
 
-dramatiq.set_broker(RedisBroker(url=adapter.SETTINGS.get("url", "redis://")))
+dramatiq.set_broker(RedisBroker(url=SETTINGS.get("url", "redis://")))
 
-
-@dramatiq.actor(actor_name="noop")
-def noop() -> None:
-    adapter.noop()
+TASKS = registered(lambda name, body: dramatiq.actor(body, actor_name=name), BODIES_IN_THREADS)
 
 
-@dramatiq.actor(actor_name="probe")
-def probe(sent: float) -> None:
-    adapter.probe(sent)
-
-
-@dramatiq.actor(actor_name="hold")
-def hold(number: int, seconds: float) -> None:
-    adapter.hold(number)
-    time.sleep(seconds)
-
-
-ACTORS: dict[str, Any] = {"noop": noop, "probe": probe, "hold": hold}
-
-
-class Producer(adapter.Producer):
+class Producer(adapter.BlockingProducer):
     def one(self, body: str, *args: Any) -> None:
-        ACTORS[body].send(*args)
+        TASKS[body].send(*args)
 
 
 def work() -> None:
-    given = adapter.SETTINGS
+    given = SETTINGS
     if "prefetch" in given:
         os.environ["dramatiq_queue_prefetch"] = str(given["prefetch"])  # noqa: SIM112 - its own name
     adapter.exec_here(

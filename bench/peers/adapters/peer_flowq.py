@@ -9,6 +9,8 @@
 # ]
 # note = "With a limit, its TTL is 2 s instead of 10 s: a worker on an empty Redis waits for one TTL before it starts limited jobs, which each turn would repeat. Fencing, timeouts, cancellation and statistics are on."
 # queued = "XLEN flowq:{peers}:s:noop"
+# wide = { by = "concurrency" }
+# limits = true
 # [tool.bench.contestants]
 # "trio limit=50" = { loop = "trio", limit = 50, ttl = 2, only = ["a"] }
 # "trio" = { loop = "trio" }
@@ -32,37 +34,28 @@ from typing import Any
 
 import adapter
 import anyio
+from evidence import SETTINGS, registered
 
 import flowq
 
 app = flowq.App(
     "peers",
-    adapter.SETTINGS.get("url"),
-    results=bool(adapter.SETTINGS.get("results")),
-    lease_ttl=adapter.SETTINGS.get("ttl", 10),
+    SETTINGS.get("url"),
+    results=bool(SETTINGS.get("results")),
+    lease_ttl=SETTINGS.get("ttl", 10),
 )
 
 
-@app.task(limit=adapter.SETTINGS.get("limit"))
-async def noop() -> None:
-    """Workload (a)."""
-    adapter.noop()
+def task_of(name: str, body: Any) -> flowq.Task[Any, Any]:
+    """The limit is for the bodies of workloads (a) and (e), where a contestant has one."""
+    limit = SETTINGS.get("limit") if name in ("noop", "scarce") else None
+    made: flowq.Task[Any, Any] = app.task(name=name, limit=limit, max_crashes=None if name == "hold" else 3)(
+        body
+    )
+    return made
 
 
-@app.task
-async def probe(sent: float) -> None:
-    """Workload (d)."""
-    adapter.probe(sent)
-
-
-@app.task(max_crashes=None)
-async def hold(number: int, seconds: float) -> None:
-    """Workload (g)."""
-    adapter.hold(number)
-    await anyio.sleep(seconds)
-
-
-TASKS: dict[str, flowq.Task[Any, Any]] = {"noop": noop, "probe": probe, "hold": hold}
+TASKS: dict[str, flowq.Task[Any, Any]] = registered(task_of)
 
 
 class Producer(adapter.Producer):
@@ -85,9 +78,7 @@ async def opened() -> AsyncIterator[Producer]:
 
 def work() -> None:
     """One worker process."""
-    anyio.run(
-        partial(flowq.run, app, concurrency=adapter.SETTINGS["concurrency"]), backend=adapter.SETTINGS["loop"]
-    )
+    anyio.run(partial(flowq.run, app, concurrency=SETTINGS["concurrency"]), backend=SETTINGS["loop"])
 
 
 if __name__ == "__main__":

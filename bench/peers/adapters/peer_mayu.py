@@ -7,6 +7,7 @@
 # ]
 # note = "Sync bodies, as in its own benches; its thread mode is for free-threaded Python, which this machine has not."
 # queued = "XLEN mayu:{default}:stream"
+# wide = { by = "threads", mode = "thread" }
 # [tool.bench.contestants]
 # "threads" = {}
 # [[tool.bench.settings]]
@@ -26,41 +27,24 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import adapter
+from evidence import BODIES_IN_THREADS, SETTINGS, registered
 from mayu import App
 
-app = App(broker=adapter.SETTINGS.get("url", "redis://"))
+app = App(broker=SETTINGS.get("url", "redis://"))
+
+TASKS = registered(lambda name, body: app.task(name=name)(body), BODIES_IN_THREADS)
 
 
-@app.task(name="noop")
-def noop() -> None:
-    adapter.noop()
-
-
-@app.task(name="probe")
-def probe(sent: float) -> None:
-    adapter.probe(sent)
-
-
-@app.task(name="hold")
-def hold(number: int, seconds: float) -> None:
-    adapter.hold(number)
-    time.sleep(seconds)
-
-
-TASKS: dict[str, Any] = {"noop": noop, "probe": probe, "hold": hold}
-
-
-class Producer(adapter.Producer):
+class Producer(adapter.BlockingProducer):
     def one(self, body: str, *args: Any) -> None:
         TASKS[body].send(*args)
 
 
 def work() -> None:
-    given = adapter.SETTINGS
+    given = SETTINGS
     adapter.exec_here(
         "mayu", "worker", "peer_mayu:app", "--mode", given["mode"], "--processes", "1",
         "--threads", str(given["threads"]), "--prefetch-multiplier", str(given["prefetch"]), "--log-level", "WARNING",

@@ -7,6 +7,7 @@
 # ]
 # note = "Its stream keeps ended jobs, as it acknowledges without deleting. Recovery is off by default (claim_interval=0.0), and is measured so."
 # queued = "XLEN repid:default"
+# wide = { by = "tasks_limit", batch_size = 100 }
 # [tool.bench.contestants]
 # "uvloop" = { loop = "uvloop" }
 # "asyncio" = { loop = "asyncio" }
@@ -24,40 +25,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import adapter
+from evidence import SETTINGS, named, registered
 from repid import RedisServer, Repid, Router
 
 router = Router()
 
 
-@router.actor(channel="default")
-async def noop() -> None:
-    adapter.noop()
-
-
-@router.actor(channel="default")
-async def probe(sent: float) -> None:
-    adapter.probe(sent)
-
-
-@router.actor(channel="default")
-async def hold(number: int, seconds: float) -> None:
-    adapter.hold(number)
-    await asyncio.sleep(seconds)
-
-
-NAMES = {"noop": (), "probe": ("sent",), "hold": ("number", "seconds")}
+registered(lambda _, body: router.actor(channel="default")(body))
 
 
 def make() -> Repid:
     app = Repid(title="bench", version="1.0.0")
-    server = RedisServer(adapter.SETTINGS["url"], batch_size=adapter.SETTINGS["batch_size"])
+    server = RedisServer(SETTINGS["url"], batch_size=SETTINGS["batch_size"])
     app.servers.register_server("default", server, is_default=True)
     app.include_router(router)
     return app
@@ -68,8 +53,9 @@ class Producer(adapter.Producer):
         self.app = app
 
     async def one(self, body: str, *args: Any) -> None:
-        payload = dict(zip(NAMES[body], args, strict=True))
-        await self.app.send_message_json(channel="default", payload=payload, headers={"topic": body})
+        await self.app.send_message_json(
+            channel="default", payload=named(body, args), headers={"topic": body}
+        )
 
 
 @asynccontextmanager
@@ -85,7 +71,7 @@ def work() -> None:
     async def run() -> None:
         app = make()
         async with app.servers.default.connection():
-            await app.run_worker(tasks_limit=adapter.SETTINGS["tasks_limit"])
+            await app.run_worker(tasks_limit=SETTINGS["tasks_limit"])
 
     adapter.run_async(run)
 

@@ -7,6 +7,7 @@
 #   "https://saq-py.readthedocs.io/en/latest/: hiredis extra; ttl=-1 disables keeping a job's record after its end",
 # ]
 # queued = "LLEN saq:default:queued"
+# wide = { by = "concurrency", ops = 1000 }
 # [tool.bench.contestants]
 # "asyncio" = { loop = "asyncio" }
 # "uvloop" = { loop = "uvloop" }
@@ -24,33 +25,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import adapter
+from evidence import SETTINGS, after_context, named, registered
 from saq import Queue, Worker
 
-
-async def noop(_: dict[str, Any]) -> None:
-    adapter.noop()
-
-
-async def probe(_: dict[str, Any], *, sent: float) -> None:
-    adapter.probe(sent)
-
-
-async def hold(_: dict[str, Any], *, number: int, seconds: float) -> None:
-    adapter.hold(number)
-    await asyncio.sleep(seconds)
-
-
-NAMES = {"noop": (), "probe": ("sent",), "hold": ("number", "seconds")}
+FUNCTIONS = registered(lambda _, body: after_context(body))
 
 
 def queue() -> Queue:
-    return Queue.from_url(adapter.SETTINGS["url"], max_concurrent_ops=adapter.SETTINGS["ops"])
+    return Queue.from_url(SETTINGS["url"], max_concurrent_ops=SETTINGS["ops"])
 
 
 class Producer(adapter.Producer):
@@ -58,7 +45,7 @@ class Producer(adapter.Producer):
         self.to = to
 
     async def one(self, body: str, *args: Any) -> None:
-        await self.to.enqueue(body, ttl=-1, **dict(zip(NAMES[body], args, strict=True)))
+        await self.to.enqueue(body, ttl=-1, **named(body, args))
 
 
 @asynccontextmanager
@@ -70,9 +57,7 @@ async def opened() -> AsyncIterator[Producer]:
 
 def work() -> None:
     async def run() -> None:
-        worker: Any = Worker(
-            queue(), functions=[noop, probe, hold], concurrency=adapter.SETTINGS["concurrency"]
-        )
+        worker: Any = Worker(queue(), functions=list(FUNCTIONS.values()), concurrency=SETTINGS["concurrency"])
         await worker.start()
 
     adapter.run_async(run)

@@ -7,6 +7,7 @@
 #   "https://streaq.readthedocs.io/: ttl=0 keeps no results, silent=True logs nothing",
 # ]
 # queued = "XLEN streaq:bench:queues:normal"
+# wide = { by = "concurrency" }
 # [tool.bench.contestants]
 # "uvloop" = { loop = "uvloop" }
 # "trio" = { loop = "trio" }
@@ -28,40 +29,23 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import adapter
-import anyio
 import coredis
+from evidence import SETTINGS, registered
 from streaq import Worker
 
 coredis.Config.optimized = True
 
-LOOP = adapter.SETTINGS.get("loop", "uvloop")
+LOOP = SETTINGS.get("loop", "uvloop")
 worker: Worker[Any] = Worker(
-    redis_url=adapter.SETTINGS.get("url", "redis://"),
+    redis_url=SETTINGS.get("url", "redis://"),
     queue_name="bench",
-    concurrency=adapter.SETTINGS.get("concurrency", 16),
-    prefetch=adapter.SETTINGS.get("prefetch"),
+    concurrency=SETTINGS.get("concurrency", 16),
+    prefetch=SETTINGS.get("prefetch"),
     anyio_backend="trio" if LOOP == "trio" else "asyncio",
     anyio_kwargs={} if LOOP == "trio" else {"use_uvloop": LOOP == "uvloop"},
 )
 
-
-@worker.task(ttl=0, silent=True)
-async def noop() -> None:
-    adapter.noop()
-
-
-@worker.task(ttl=0, silent=True)
-async def probe(sent: float) -> None:
-    adapter.probe(sent)
-
-
-@worker.task(ttl=0, silent=True)
-async def hold(number: int, seconds: float) -> None:
-    adapter.hold(number)
-    await anyio.sleep(seconds)
-
-
-TASKS: dict[str, Any] = {"noop": noop, "probe": probe, "hold": hold}
+TASKS = registered(lambda name, body: worker.task(name=name, ttl=0, silent=True)(body))
 
 
 class Producer(adapter.Producer):

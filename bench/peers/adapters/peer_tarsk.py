@@ -6,6 +6,8 @@
 #   "https://rahmadafandi.github.io/tarsk/operating: --children is the number of Python processes, --slots (100) the jobs in flight in each; results are off unless a task sets result_ttl",
 # ]
 # queued = "XLEN tarsk:default"
+# wide = { by = "slots" }
+# limits = true
 # [tool.bench.contestants]
 # "asyncio" = {}
 # [[tool.bench.settings]]
@@ -19,41 +21,31 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import adapter
+from evidence import SETTINGS, registered
 from tarsk import App
 
-app = App(broker=adapter.SETTINGS.get("url"))
+app = App(broker=SETTINGS.get("url"))
 
 
-@app.task(name="noop")
-async def noop() -> None:
-    adapter.noop()
+def task_of(name: str, body: Any) -> Any:
+    """(e) limits one of them; 0 is its own word for none."""
+    limit = SETTINGS.get("limit", 0) if name == "scarce" else 0
+    return app.task(name=name, max_concurrency=limit)(body)
 
 
-@app.task(name="probe")
-async def probe(sent: float) -> None:
-    adapter.probe(sent)
+TASKS = registered(task_of)
 
 
-@app.task(name="hold")
-async def hold(number: int, seconds: float) -> None:
-    adapter.hold(number)
-    await asyncio.sleep(seconds)
-
-
-TASKS: dict[str, Any] = {"noop": noop, "probe": probe, "hold": hold}
-
-
-class Producer(adapter.Producer):
+class Producer(adapter.BlockingProducer):
     def one(self, body: str, *args: Any) -> None:
         TASKS[body].send(*args)
 
 
 def work() -> None:
-    given = adapter.SETTINGS
+    given = SETTINGS
     adapter.exec_here(
         "tarsk", "worker", "--app", "peer_tarsk:app", "--broker", given["url"], "--queues", "default",
         "--children", "1", "--slots", str(given["slots"]),

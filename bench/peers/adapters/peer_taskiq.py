@@ -8,6 +8,7 @@
 # ]
 # note = "A job counts as acknowledged when its result is saved (the default), as those of the others after the body."
 # queued = "XLEN taskiq"
+# wide = { by = "tasks" }
 # [tool.bench.contestants]
 # "uvloop" = { loop = "uvloop" }
 # [[tool.bench.settings]]
@@ -24,36 +25,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import adapter
+from evidence import SETTINGS, registered
 from taskiq_redis import RedisStreamBroker
 
 broker = RedisStreamBroker(
-    adapter.SETTINGS.get("url", "redis://"), consumer_id="0", xread_count=adapter.SETTINGS.get("count", 100)
+    SETTINGS.get("url", "redis://"), consumer_id="0", xread_count=SETTINGS.get("count", 100)
 )
 
-
-@broker.task(task_name="noop")
-async def noop() -> None:
-    adapter.noop()
-
-
-@broker.task(task_name="probe")
-async def probe(sent: float) -> None:
-    adapter.probe(sent)
-
-
-@broker.task(task_name="hold")
-async def hold(number: int, seconds: float) -> None:
-    adapter.hold(number)
-    await asyncio.sleep(seconds)
-
-
-TASKS: dict[str, Any] = {"noop": noop, "probe": probe, "hold": hold}
+TASKS = registered(lambda name, body: broker.task(task_name=name)(body))
 
 
 class Producer(adapter.Producer):
@@ -69,7 +53,7 @@ async def opened() -> AsyncIterator[Producer]:
 
 
 def work() -> None:
-    given = adapter.SETTINGS
+    given = SETTINGS
     adapter.exec_here(
         "taskiq", "worker", "peer_taskiq:broker", "--workers", "1", "--max-async-tasks", str(given["tasks"]),
         "--max-prefetch", str(given.get("prefetch", 0)), "--log-level", "WARNING",
