@@ -60,9 +60,13 @@ def stress(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The measurements of bench/. Their figures are for one quiet machine: nothing is asserted on them."""
+    """flowq beside its peers, then flowq alone (bench/README.md); over an hour. Nothing is asserted on their figures.
+
+    ``nox -s bench -- peers --workload a`` is a part of it.
+    """
     session.install("-q", "-e", ".[dev,bench]")
-    session.run("python", "-m", "bench", *session.posargs)
+    for words in [session.posargs] if session.posargs else [["peers"], []]:
+        session.run("python", "-m", "bench", *words)
 
 
 @nox.session

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from flowq.backends.redis.find_server import find_redis_server
 
 RESULTS = Path(__file__).parents[1] / "results"
 DOCS = Path(__file__).parents[2] / "docs"
-QUICK = Plan(rounds=1, seconds=0.4, sweep_jobs=200, patience=15.0)
+QUICK = Plan(rounds=1, seconds=0.4, sweep_jobs=200, patience=15.0, anchor_rounds=1, quick=True)
 
 
 def main(words: Sequence[str]) -> None:
@@ -43,7 +44,18 @@ def main(words: Sequence[str]) -> None:
     missing = _install(chosen)
     if arguments.install:
         raise SystemExit(1 if missing else 0)
-    plan = QUICK if arguments.quick else Plan(arguments.rounds, arguments.seconds, 2000, arguments.patience)
+    plan = (
+        QUICK
+        if arguments.quick
+        else Plan(
+            arguments.rounds,
+            arguments.seconds,
+            2000,
+            arguments.patience,
+            anchors=tuple(arguments.anchor or ("cauli",)),
+            anchor_rounds=arguments.anchor_rounds,
+        )
+    )
     conditions = Conditions(
         server=arguments.server or newest_server(), runs=plan.rounds, seconds=plan.seconds
     )
@@ -51,9 +63,10 @@ def main(words: Sequence[str]) -> None:
     players = _players([peer for name, peer in chosen.items() if name not in missing], arguments)
     began = time.monotonic()
     with running_server(conditions, tcp=True) as server:
-        contest = Contest(server, players, plan)
-        contest.sweep()
-        for workload in arguments.workload or tuple(REFERENCES):
+        contest = Contest(server, players, plan, partial(running_server, conditions, tcp=True))
+        if set(arguments.workload) != {"g"}:  # which takes the documented settings
+            contest.sweep(_swept(arguments.swept))
+        for workload in arguments.workload:
             contest.play(workload)
     report = {
         "machine": {**facts, "load_after": load_average()},
@@ -68,6 +81,7 @@ def main(words: Sequence[str]) -> None:
         "peers": {name: _about(peer) for name, peer in chosen.items() if name not in missing},
         "rows": page.rows_to_json(contest.rows.values()),
     }
+    report["parts"] = [page.part(report, arguments.workload)]
     path = arguments.json or RESULTS / time.strftime("peers-%Y%m%d-%H%M%S.json")
     page.write_json(path, report)
     print(f"written to {path}", file=sys.stderr)
@@ -86,8 +100,27 @@ def newest_server() -> Path:
 def _players(chosen: Sequence[Peer], arguments: argparse.Namespace) -> list[Contestant]:
     """The rows that are asked for."""
     found = [contestant for peer in chosen for contestant in peer.contestants]
-    workloads = set(arguments.workload or REFERENCES)
+    workloads = set(arguments.workload)
     return [who for who in found if not who.only or workloads & set(who.only)]
+
+
+def _swept(path: Path | None) -> dict[str, list[dict[str, Any]]]:
+    """The settings that an earlier run tried, by contestant."""
+    return {} if path is None else json.loads(path.read_text())["swept"]
+
+
+def _workloads(said: str) -> tuple[str, ...]:
+    """``a,b`` → those two.
+
+    Raises:
+        ArgumentTypeError: one of them is none.
+    """
+    found = tuple(said.split(","))
+    if unknown := set(found) - REFERENCES.keys():
+        raise argparse.ArgumentTypeError(
+            f"no workload is called {min(unknown)!r}; there are {', '.join(REFERENCES)}"
+        )
+    return found
 
 
 def _install(chosen: dict[str, Peer]) -> dict[str, str]:
@@ -134,9 +167,10 @@ def _parser(known: dict[str, Peer]) -> argparse.ArgumentParser:
     add("names", nargs="*", metavar="NAME", help="which peers; default: all. flowq always plays")
     add(
         "--workload",
-        action="append",
-        choices=tuple(REFERENCES),
-        help="a: no-op jobs; b: enqueue; d: latency; g: recovery. May be repeated; default: all",
+        type=_workloads,
+        default=tuple(REFERENCES),
+        metavar="a,b,…",
+        help="a: no-op jobs; b: enqueue; c: bodies that wait; d: latency; e: limits; f: memory and wire; g: recovery (default: all)",
     )
     add("--rounds", type=int, default=3, help="at least 3; 7 give a 95 %% interval (default 3)")
     add("--seconds", type=float, default=2.0, help="length of one measurement, about (default 2)")
@@ -145,6 +179,14 @@ def _parser(known: dict[str, Peer]) -> argparse.ArgumentParser:
         type=float,
         default=90.0,
         help="g: seconds until a peer counts as never recovering (default 90)",
+    )
+    add("--anchor", action="append", metavar="NAME", help="plays more rounds of (a) (default: cauli)")
+    add("--anchor-rounds", type=int, default=7, help="how many (default 7)")
+    add(
+        "--swept",
+        type=Path,
+        metavar="JSON",
+        help="take each one's best settings from this earlier run, where it has them",
     )
     add("--quick", action="store_true", help="everything once with tiny numbers: shows that it runs")
     add("--install", action="store_true", help="only make the environments")

@@ -18,26 +18,63 @@ DATA = "benchmarks-peers.json"
 WORKLOADS = {
     "a": "(a) No-op jobs, enqueue excluded",
     "b": "(b) Enqueue, by one process",
+    "c": "(c) Bodies that wait, in one process",
     "d": "(d) Latency: before the call that enqueues → first line of the body",
+    "e": "(e) A limit over all workers",
+    "f": "(f) Memory, and what goes over the wire",
     "g": "(g) Recovery after SIGKILL",
 }
 
 
+def part(report: dict[str, Any], workloads: Sequence[str]) -> dict[str, Any]:
+    """What a page says of a run that is one of several."""
+    return {
+        "workloads": list(workloads),
+        "machine": report["machine"],
+        "plan": report["plan"],
+        "loads": report["loads"],
+        "took_s": report["took_s"],
+        "quick": report["quick"],
+    }
+
+
+def parts(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs that a report is made of; one that says nothing of them is one run."""
+    found: list[dict[str, Any]] = report.get("parts", [])
+    return found or [part(report, sorted({row["measure"]["workload"] for row in report["rows"]}))]
+
+
 def together(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One report of several, each of other workloads: rows, loads, failures and absentees of all; the rest as the first says it.
+    """One report of several, each of other workloads or of other peers; machine and plan of each are in ``parts``.
+
+    flowq plays in all of them: its samples of one measure are put together, and every peer keeps the pairs of its own run.
 
     Raises:
-        ValueError: two of them measured the same.
+        ValueError: a peer has the same workload in two of them, or they are of different machines.
     """
     whole = dict(reports[0])
-    for name in ("rows", "loads", "failures"):
+    machines = {tuple(report["machine"][key] for key in ("cpu", "cpus", "redis")) for report in reports}
+    if len(machines) > 1:
+        raise ValueError(f"these runs are of different machines or servers: {sorted(machines)}")
+    for name in ("loads", "failures"):
         whole[name] = [one for report in reports for one in report[name]]
+    whole["parts"] = [one for report in reports for one in parts(report)]
     for name in ("missing", "peers", "swept"):
         whole[name] = {key: value for report in reports for key, value in report[name].items()}
     whole["took_s"] = sum(report["took_s"] for report in reports)
-    seen = [(row["measure"]["name"], row["contestant"]) for row in whole["rows"]]
-    if len(seen) != len(set(seen)):
-        raise ValueError("two of these runs have the same workload")
+    whole["quick"] = any(report["quick"] for report in reports)
+    rows: dict[tuple[Measure, str], Row] = {}
+    for row in (from_json(one) for report in reports for one in report["rows"]):
+        key = (row.measure, row.contestant)
+        if key not in rows:
+            rows[key] = row
+        elif row.is_flowq:
+            rows[key].add(row)
+        else:
+            raise ValueError(
+                f"two of these runs have {row.contestant} in the same workload {row.measure.workload}"
+            )
+    whole["rows"] = rows_to_json(rows.values())
     return whole
 
 
@@ -53,32 +90,59 @@ def by_measure(rows: Iterable[Row]) -> dict[Measure, list[Row]]:
 
 def tables(report: dict[str, Any]) -> str:
     """All tables of a run, as Markdown."""
-    rows = [from_json(one) for one in report["rows"]]
-    parts = [_conditions(report)]
+    rows = sorted(map(from_json, report["rows"]), key=lambda row: row.measure.workload)
+    texts = [_conditions(report)]
     last = ""
     for measure, several in by_measure(rows).items():
         if measure.workload != last:
             last = measure.workload
-            parts.append(f"### {WORKLOADS[last]}")
-        parts.append(_table(measure, several, report["references"][measure.workload]))
-    parts += _absent(report)
-    parts.append(_configurations(report))
-    return "\n\n".join(part for part in parts if part) + "\n"
+            texts.append(f"### {WORKLOADS[last]}\n\n[Plot](img/{plot(last)})")
+        texts.append(_table(measure, several, report["references"][measure.workload]))
+    texts.append(_behind(rows))
+    texts += _absent(report)
+    texts.append(_configurations(report))
+    return "\n\n".join(text for text in texts if text) + "\n"
+
+
+def plot(workload: str) -> str:
+    """The name of its picture."""
+    return f"peers-{workload}.svg"
+
+
+def _behind(rows: Iterable[Row]) -> str:
+    """The measures in which a peer's median is better than the best of flowq's."""
+    lines = []
+    for measure, several in by_measure(rows).items():
+        ours = next((at for at, row in enumerate(several) if row.is_flowq), None)
+        if not ours:
+            continue
+        mine = several[ours]
+        ahead = ", ".join(f"{row.contestant} {_value(row.median)}" for row in several[:ours])
+        lines.append(
+            f"- {measure.name}, {measure.unit}: {mine.contestant} {_value(mine.median)}, behind {ahead}"
+        )
+    return "### Where flowq is behind\n\n" + ("\n".join(lines) or "Nowhere in these tables.")
 
 
 def _conditions(report: dict[str, Any]) -> str:
     facts = report["machine"]
-    loads = report["loads"] or [0.0]
-    return (
-        f"{facts['at']}, {facts['cpus']} × {facts['cpu']}, Redis {facts['redis']} over TCP on 127.0.0.1, append-only file: "
-        f"{facts['persistence']}. {report['plan']['rounds']} rounds of about {report['plan']['seconds']:g} s. Load average "
-        f"before the turns: median {percentile(loads, 50):.2f}, highest {max(loads):.2f} (a turn itself makes up to 2)."
-        + (
-            " **A trial with tiny numbers (`--quick`): no figure here means anything.**"
-            if report["quick"]
-            else ""
+    lines = [
+        (
+            f"{facts['cpus']} × {facts['cpu']}, {facts['system']}, Redis {facts['redis']} over TCP on 127.0.0.1, append-only file: "
+            f"{facts['persistence']}. A turn itself makes a load of up to 2."
+        ),
+        "",
+    ]
+    for one in parts(report):
+        loads = one["loads"] or [0.0]
+        lines.append(
+            f"- {one['machine']['at']}: workloads {', '.join(one['workloads'])}; {one['plan']['rounds']} rounds of about "
+            f"{one['plan']['seconds']:g} s, in {one['took_s'] / 60:.0f} min. Load average {one['machine']['load_before']:.2f} before it; "
+            f"before the turns: median {percentile(loads, 50):.2f}, highest {max(loads):.2f}."
         )
-    )
+    if report["quick"]:
+        lines.append("- **A trial with tiny numbers (`--quick`): no figure here means anything.**")
+    return "\n".join(lines)
 
 
 def _table(measure: Measure, rows: Sequence[Row], reference: str) -> str:

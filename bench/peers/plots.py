@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from bench.peers.page import by_measure
+from bench.peers.page import by_measure, plot
 from bench.peers.samples import Measure, Row, from_json
 
 FLOWQ, OTHERS = "#d55e00", "#56b4e9"
@@ -20,7 +20,7 @@ def can_draw() -> bool:
 
 
 def draw(report: dict[str, Any], folder: Path) -> list[Path]:
-    """Write ``peers-<workload>.svg`` of each workload that has rows."""
+    """Write a picture of each workload that has rows."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -48,7 +48,7 @@ def draw(report: dict[str, Any], folder: Path) -> list[Path]:
             )
             for axis, (measure, several) in zip(axes[:, 0], panels.items(), strict=True):
                 _bars(axis, measure, several)
-            path = folder / f"peers-{workload}.svg"
+            path = folder / plot(workload)
             figure.savefig(path, metadata={"Date": None, "Creator": None})
             pyplot.close(figure)
             written.append(path)

@@ -50,6 +50,13 @@ class Row:
                 found.append(more / less)
         return found
 
+    def add(self, other: Row) -> None:
+        """What another run of the same measured."""
+        self.samples += other.samples
+        self.pairs += other.pairs
+        for name, values in other.facts.items():
+            self.facts.setdefault(name, []).extend(values)
+
     def fact(self, name: str) -> float | None:
         """The median of one."""
         return percentile(self.facts[name], 50) if self.facts.get(name) else None
