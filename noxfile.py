@@ -49,6 +49,16 @@ def properties(session: nox.Session) -> None:
 
 
 @nox.session
+def kafka(session: nox.Session) -> None:
+    """The tests on a real Apache Kafka broker: its jars are fetched by their Maven coordinates on the first run (java and mvn on PATH).
+
+    ``FLOWQ_KAFKA_VERSION=3.9.1 nox -s kafka`` takes another version.
+    """
+    install(session)
+    session.run("python", "-m", "pytest", "tests/kafka", *session.posargs)
+
+
+@nox.session
 def stress(session: nox.Session) -> None:
     """The chaos run (docs/stress.md): workers and a redis-server that are killed, stopped and cut off; under three minutes.
 

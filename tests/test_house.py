@@ -20,7 +20,7 @@ from tests.conftest import RedisServer, leaks
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SOURCES = sorted((ROOT / "flowq").rglob("*.py"))
-SESSIONS = {"tests", "property", "stress", "bench", "lint", "types", "docs", "demo"}
+SESSIONS = {"tests", "property", "kafka", "stress", "bench", "lint", "types", "docs", "demo"}
 
 
 def module_name(path: Path) -> str:

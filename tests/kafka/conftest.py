@@ -1,0 +1,60 @@
+"""A broker for the run, topics of a test's own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import NewTopic
+
+from tests.kafka.broker import KafkaBroker, running_broker, shared_broker
+from tests.kafka.distribution import why_not
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test may have to wait for the jars."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(180))
+
+
+def runnable() -> None:
+    """Skip where no broker can run; in CI that is an error, or a green run would say nothing."""
+    if reason := why_not():
+        if os.environ.get("CI"):
+            raise RuntimeError(f"{reason}, and CI is set")
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """The run's broker, shared by all processes of pytest-xdist. Tests that kill one start their own with ``new_broker``."""
+    runnable()
+    base = tmp_path_factory.getbasetemp()
+    with shared_broker((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kafka") as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def new_broker() -> Iterator[Callable[..., KafkaBroker]]:
+    """Start a broker for this module alone: ``new_broker(message_max_bytes="5000")``."""
+    runnable()
+    with ExitStack() as stack:
+        yield lambda **properties: stack.enter_context(running_broker(**properties))
+
+
+@pytest.fixture
+def topic(kafka_broker: KafkaBroker) -> Iterator[str]:
+    """A fresh topic of four partitions."""
+    admin = kafka_broker.admin()
+    name = "t" + secrets.token_hex(5)
+    for future in admin.create_topics([NewTopic(name, 4, 1)]).values():
+        future.result(20)
+    yield name
+    admin.delete_topics([name])[name].result(20)
