@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import secrets
 import shutil
 import socket
 import subprocess
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import IO
 
 import attrs
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from tests.kafka.distribution import jars
 
@@ -40,6 +41,9 @@ PROPERTIES = {
     "group.consumer.session.timeout.ms": "2000",
     "group.consumer.min.heartbeat.interval.ms": "200",
     "group.consumer.heartbeat.interval.ms": "300",
+    # one that was killed may come back as soon as the controller, which is itself, has missed it
+    "broker.session.timeout.ms": "1500",
+    "broker.heartbeat.interval.ms": "300",
 }
 JAVA = [
     "java",
@@ -156,7 +160,38 @@ class KafkaBroker:
             self.kill()
 
     def admin(self) -> AdminClient:
+        """Keep it until what was asked of it is answered: its end takes the questions with it."""
         return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+
+    def make_topic(self, name: str | None = None, partitions: int = 4, **config: str) -> str:
+        """A topic that takes records when this returns; underscores in the names of its settings stand for dots."""
+        name = name or "t" + secrets.token_hex(5)
+        admin = self.admin()
+        settings = {key.replace("_", "."): value for key, value in config.items()}
+        admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result(20)
+        places = [TopicPartition(name, number) for number in range(partitions)]
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                for future in admin.list_offsets({place: OffsetSpec.latest() for place in places}).values():
+                    future.result(5)
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return name
+
+    def count(self, topic: str) -> int:
+        """How many records the topic holds."""
+        admin = self.admin()
+        partitions = admin.list_topics(topic, timeout=10).topics[topic].partitions
+        places = [TopicPartition(topic, number) for number in partitions]
+        held = 0
+        for spec, sign in ((OffsetSpec.latest(), 1), (OffsetSpec.earliest(), -1)):
+            futures = admin.list_offsets(dict.fromkeys(places, spec)).values()
+            held += sign * sum(future.result(10).offset for future in futures)
+        return held
 
 
 def data_folder() -> str | None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import NewTopic
 
 from tests.kafka.broker import KafkaBroker, running_broker, shared_broker
 from tests.kafka.distribution import why_not
@@ -41,9 +39,9 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBrok
         yield broker
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def new_broker() -> Iterator[Callable[..., KafkaBroker]]:
-    """Start a broker for this module alone: ``new_broker(message_max_bytes="5000")``."""
+    """Start a broker for this test alone: ``new_broker(message_max_bytes="5000")``."""
     runnable()
     with ExitStack() as stack:
         yield lambda **properties: stack.enter_context(running_broker(**properties))
@@ -52,9 +50,8 @@ def new_broker() -> Iterator[Callable[..., KafkaBroker]]:
 @pytest.fixture
 def topic(kafka_broker: KafkaBroker) -> Iterator[str]:
     """A fresh topic of four partitions."""
-    admin = kafka_broker.admin()
-    name = "t" + secrets.token_hex(5)
-    for future in admin.create_topics([NewTopic(name, 4, 1)]).values():
-        future.result(20)
+    name = kafka_broker.make_topic()
     yield name
-    admin.delete_topics([name])[name].result(20)
+    admin = kafka_broker.admin()
+    if name in admin.list_topics(timeout=10).topics:
+        admin.delete_topics([name])[name].result(20)

@@ -124,5 +124,5 @@ class Tracker:
                     yield start, stop
                 start = begin
             stop = max(stop, end)
-        if stop > start and start > self.low:
+        if stop > start > self.low:
             yield start, stop
