@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -74,3 +75,9 @@ def _fetch(version: str, target: Path) -> None:
                 f"mvn could not fetch Apache Kafka {version}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
             )
         Path(folder, "libs").rename(target)
+
+
+if __name__ == "__main__":
+    if reason := why_not():
+        raise SystemExit(reason)
+    sys.stdout.write(f"Apache Kafka {VERSION}: {jars()}\n")

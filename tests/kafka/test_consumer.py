@@ -221,3 +221,23 @@ async def test_a_topic_made_anew_is_read_from_its_beginning(kafka_broker: KafkaB
         records = await fetch(consumer, 60)
 
     assert sorted(record.value for record in records) == sorted(b"new%d" % number for number in range(60))
+
+
+async def test_the_group_protocol_of_kafka_4(bench: Bench) -> None:
+    """``group_protocol=consumer``: the same by the other protocol, with a member that joins and one that leaves."""
+    bench.address = attrs.evolve(bench.address, group_protocol="consumer")
+    bench.produce(*(b"%d" % number for number in range(100)))
+    async with bench.consumer() as first:
+        records = await fetch(first, 100)
+        assert first.finish(records[:50]) == []
+        async with bench.consumer() as second:
+            await until(lambda: first.assigned()[LANE] == second.assigned()[LANE] == 2)
+            moved = [record for record in records[50:] if not first.is_ours(record)]
+            again = await fetch(second, len(moved)) if moved else []
+            assert second.finish(again) == []
+            assert first.finish(record for record in records[50:] if first.is_ours(record)) == []
+
+    assert {record.value for record in again} == {record.value for record in moved}
+    async with bench.consumer() as third:
+        bench.produce(b"end")
+        assert [record.value for record in await fetch(third, 1)] == [b"end"]

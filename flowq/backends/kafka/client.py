@@ -6,8 +6,8 @@ in whose event loop the trackers live. The thread waits meanwhile, and the group
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from typing import Any, Final, Protocol
 
 import attrs
@@ -18,12 +18,12 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
 
-from flowq.backends.kafka.errors import ON_THE_WAY, of_exception
+from flowq.backends.kafka.errors import made, of_exception
+from flowq.backends.kafka.topics import topic_ids
 from flowq.backends.kafka.url import KafkaAddress
 
 Place = tuple[str, int]
@@ -34,7 +34,7 @@ MOST: Final = 500
 WAIT: Final = 0.05
 """Seconds that a step waits for a record; what is to be paused, resumed or committed waits as long."""
 _ASK: Final = 10.0
-_NO_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
+_LOOK: Final = 1.0
 
 
 @attrs.frozen
@@ -65,10 +65,8 @@ class Step:
     """What a step brought."""
 
     records: list[Message[Any, Any]]
-    commit_ended: bool
-    """The commit of an earlier step has been answered."""
-    uncommitted: dict[Place, KafkaError]
-    """And these of its partitions are not committed."""
+    answered: dict[Place, tuple[int, KafkaError | None]]
+    """Of commits: the offset, and why it is not committed."""
     trouble: KafkaError | None
     """The last thing that went wrong; None: nothing, or it is over."""
 
@@ -122,11 +120,14 @@ class Client:
         self._paused: set[Place] = set()
         self._assigned: set[Place] = set()
         self._trouble: KafkaError | None = None
-        self._commit_ended = False
-        self._uncommitted: dict[Place, KafkaError] = {}
-        self._admin = AdminClient(address.client())
-        self._consumer = Consumer(
-            {**_settings(address, group), "on_commit": self._on_commit, "error_cb": self._on_error}
+        self._answered: dict[Place, tuple[int, KafkaError | None]] = {}
+        self._look_at = 0.0
+        self._topics = frozenset(topics)
+        self._admin = made(AdminClient, address, address.client())
+        self._consumer = made(
+            Consumer,
+            address,
+            {**_settings(address, group), "on_commit": self._on_commit, "error_cb": self._note},
         )
         self._consumer.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -154,8 +155,8 @@ class Client:
             self._trouble = None
         elif self._trouble is not None:
             self._look()
-        step = Step(records, self._commit_ended, self._uncommitted, self._trouble)
-        self._commit_ended, self._uncommitted = False, {}
+        step = Step(records, self._answered, self._trouble)
+        self._answered = {}
         return step
 
     def close(self) -> None:
@@ -176,19 +177,16 @@ class Client:
         try:
             self._consumer.commit(offsets=_offsets(commits), asynchronous=True)
         except KafkaException as error:
-            self._commit_ended = True
-            self._uncommitted = dict.fromkeys((commit.place for commit in commits), of_exception(error))
+            self._answered |= {commit.place: (commit.offset, of_exception(error)) for commit in commits}
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
-        self._commit_ended = True
         for partition in partitions:
-            if found := partition.error or error:
-                self._uncommitted[partition.topic, partition.partition] = found
+            self._answered[partition.topic, partition.partition] = (
+                partition.offset,
+                partition.error or error,
+            )
 
     # --- what happens ------------------------------------------------------------------------------------------------
-
-    def _on_error(self, error: KafkaError) -> None:
-        self._note(error)
 
     def _note(self, error: KafkaError) -> None:
         """Remember it for the worker's log, and end this client if it is beyond repair."""
@@ -197,24 +195,23 @@ class Client:
             raise KafkaException(error)
 
     def _look(self) -> None:
-        """Whether it is over: nothing tells an idle consumer that the brokers are back."""
-        if self._trouble is not None and self._trouble.code() not in ON_THE_WAY:
-            topics = self._consumer.list_topics(timeout=1.0).topics
-            if all(place[0] in topics for place in self._assigned) and self._assigned:
-                self._trouble = None
+        """Whether the trouble is over, once a second: nothing tells an idle consumer that the brokers or a topic are back."""
+        if time.monotonic() < self._look_at:
             return
         try:
-            self._consumer.list_topics(timeout=0.5)
+            there = self._consumer.list_topics(timeout=0.5).topics
         except KafkaException as error:
             self._trouble = of_exception(error)
         else:
-            self._trouble = None
+            if self._topics <= there.keys():
+                self._trouble = None
+        self._look_at = time.monotonic() + _LOOK
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not partitions:
             consumer.incremental_assign([])
             return
-        ids = self._topic_ids(sorted({partition.topic for partition in partitions}))
+        ids = topic_ids(self._admin, {partition.topic for partition in partitions})
         kept = [
             Kept(
                 (found.topic, found.partition),
@@ -244,23 +241,6 @@ class Client:
                     return found
                 failed = errors[0]
         raise KafkaException(failed)
-
-    def _topic_ids(self, topics: list[str]) -> dict[str, str]:
-        """By name; none where the broker knows of no ids."""
-        found: dict[str, Future[Any]] = self._admin.describe_topics(
-            TopicCollection(topics), request_timeout=_ASK
-        )
-        ids: dict[str, str] = {}
-        for name, future in found.items():
-            try:
-                text = str(future.result(_ASK).topic_id)
-            except (KafkaException, TimeoutError) as error:
-                if isinstance(error, KafkaException):
-                    self._trouble = of_exception(error)
-                continue
-            if text != _NO_ID:
-                ids[name] = text
-        return ids
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [(partition.topic, partition.partition) for partition in partitions]

@@ -82,8 +82,7 @@ class KafkaConsumer:
         self._limiter = CapacityLimiter(1)
         self._closing = False
         self._in_flight: Sequence[Commit] = ()
-        self._commit_at = 0.0
-        self._commit_sent = 0.0
+        self._committed_at = -_NO_ANSWER
         self.why_down: FlowqError | None = None
         """What keeps it from fetching, while something does."""
         self.on_arrival: Callable[[], None] = _nothing
@@ -158,7 +157,11 @@ class KafkaConsumer:
                     self._take_in(await self._in_thread(partial(client.step, self._paused(), self._due())))
             except KafkaException as error:
                 self._down(of_exception(error))
-                logger.warning("kafka.client_replaced: %s", self.why_down)
+                logger.warning(
+                    "the Kafka client is beyond repair and is replaced: %s",
+                    self.why_down,
+                    extra={"event": "kafka.client_replaced", "facts": {"why": str(self.why_down)}},
+                )
             finally:
                 if client is not None:
                     await self._in_thread(client.close)
@@ -174,7 +177,7 @@ class KafkaConsumer:
         return await to_thread.run_sync(call, limiter=self._limiter)
 
     def _take_in(self, step: Step) -> None:
-        if step.commit_ended:
+        if step.answered:
             self._committed(step)
         if step.trouble is None:
             self.why_down = None
@@ -195,7 +198,13 @@ class KafkaConsumer:
         arrival = mine.tracker.arrive(offset)
         if arrival is Arrival.REWOUND:
             logger.warning(
-                "kafka.rewound: %s [%d] goes on at %d, below where it was read: another log", *place, offset
+                "%s [%d] goes on at %d, below where it was read already: another log than before",
+                *place,
+                offset,
+                extra={
+                    "event": "kafka.rewound",
+                    "facts": {"topic": place[0], "partition": place[1], "offset": offset},
+                },
             )
             self.lost([place])
             mine = self._partitions[place] = self._fresh(mine.lane, Tracker(offset, window=self._window), "")
@@ -226,13 +235,16 @@ class KafkaConsumer:
     def _due(self) -> Sequence[Commit]:
         """What to commit with the next step: one commit is on its way at a time."""
         now = anyio.current_time()
-        if self._in_flight and now - self._commit_sent < _NO_ANSWER:
-            return ()
-        if now < self._commit_at:
+        wait = (
+            _NO_ANSWER
+            if any(commit.place in self._partitions for commit in self._in_flight)
+            else COMMIT_EVERY
+        )
+        if now < self._committed_at + wait:
             return ()
         self._in_flight = self._commits(self._partitions)
         if self._in_flight:
-            self._commit_at, self._commit_sent = now + COMMIT_EVERY, now
+            self._committed_at = now
         return self._in_flight
 
     def _commits(self, places: Iterable[Place]) -> list[Commit]:
@@ -246,19 +258,16 @@ class KafkaConsumer:
         return commits
 
     def _committed(self, step: Step) -> None:
+        """Note what the broker has. What it refused stays to be committed: a rebalance or a coordinator that moves is no error of ours."""
+        still: list[Commit] = []
         for commit in self._in_flight:
+            offset, error = step.answered.get(commit.place, (-1, None))
             mine = self._partitions.get(commit.place)
-            if (
-                mine is not None
-                and mine.assignment == commit.assignment
-                and commit.place not in step.uncommitted
-            ):
+            if offset != commit.offset:
+                still.append(commit)
+            elif error is None and mine is not None and mine.assignment == commit.assignment:
                 mine.tracker.committed(commit.changes)
-        self._in_flight = ()
-        if step.uncommitted:
-            # not an error of ours: a rebalance or a coordinator that moves refuses it, and the next one holds all of it
-            self._commit_at = anyio.current_time() + COMMIT_EVERY
-            logger.debug("kafka.commit_refused: %s", next(iter(step.uncommitted.values())))
+        self._in_flight = still
 
     # --- rebalances: ``Owner`` ---------------------------------------------------------------------------------------
 
@@ -274,7 +283,6 @@ class KafkaConsumer:
                 start = one.offset
             self._partitions[one.place] = self._fresh(lane, tracker, one.topic_id)
             starts.append((one.place, start))
-        logger.info("kafka.assigned: %s", ", ".join(f"{topic}[{number}]" for (topic, number), _ in starts))
         return starts
 
     async def revoke(self, places: Sequence[Place]) -> list[Commit]:

@@ -6,12 +6,14 @@ librdkafka says of a record that it did not send.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
 from flowq._errors import (
     AuthenticationFailed,
+    ConfigurationError,
     FlowqError,
     OutcomeUnknown,
     PayloadTooLarge,
@@ -19,6 +21,8 @@ from flowq._errors import (
     ServerFull,
     Unavailable,
 )
+
+T = TypeVar("T")
 
 NO_TOPIC: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
@@ -42,17 +46,6 @@ NOT_STORED: Final = frozenset(
         KafkaError.INVALID_RECORD,
         KafkaError._QUEUE_FULL,
         KafkaError._PURGE_QUEUE,
-    }
-)
-ON_THE_WAY: Final = frozenset(
-    {
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TIMED_OUT,
-        KafkaError._RESOLVE,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.NOT_COORDINATOR,
     }
 )
 
@@ -96,3 +89,16 @@ def not_asked(error: KafkaError, what: str, address: object) -> ServerError:
     if code == KafkaError.POLICY_VIOLATION:
         return ServerFull(f"{address} does not {what}: its policy forbids it ({error.str()})")
     return Unavailable(f"{address} did not {what}: {error.str()}")
+
+
+def made(kind: Callable[[dict[str, Any]], T], address: object, config: dict[str, Any]) -> T:
+    """A client of that kind. It connects later: what fails here is the configuration.
+
+    Raises:
+        ConfigurationError: for example a file of certificates that cannot be read.
+    """
+    try:
+        return kind(config)
+    except (KafkaException, ValueError) as error:
+        said = of_exception(error).str() if isinstance(error, KafkaException) else str(error)
+        raise ConfigurationError(f"the broker's URL {address} cannot be used: {said}") from error

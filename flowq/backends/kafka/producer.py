@@ -16,8 +16,8 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from flowq._errors import FlowqError, OutcomeUnknown, PayloadTooLarge
-from flowq.backends.kafka.errors import NO_TOPIC, not_asked, not_produced, of_exception
+from flowq._errors import FlowqError, NotEntered, OutcomeUnknown, PayloadTooLarge
+from flowq.backends.kafka.errors import NO_TOPIC, made, not_asked, not_produced, of_exception
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -34,32 +34,45 @@ _OVERHEAD: Final = 512
 
 
 class _Batch:
-    """Records that are sent together; counted down by the client's thread, which holds the GIL meanwhile."""
+    """Records that are sent together. Any thread that polls may report of them: a report is one append, which is atomic."""
 
-    __slots__ = ("errors", "left", "stored")
+    __slots__ = ("_reports", "_size")
 
     def __init__(self, size: int) -> None:
-        self.left = size
-        self.stored = 0
-        self.errors: list[tuple[KafkaError, str]] = []
+        self._size = size
+        self._reports: list[tuple[KafkaError | None, str]] = []
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:
-        self.left -= 1
-        if error is None:
-            self.stored += 1
-        else:
-            self.errors.append((error, message.topic() or ""))
+        self._reports.append((error, message.topic() or ""))
 
     def not_taken(self, number: int, error: KafkaError, topic: str) -> None:
-        self.left -= number
-        self.errors += [(error, topic)] * number
+        self._reports += [(error, topic)] * number
+
+    @property
+    def is_over(self) -> bool:
+        """Every record has been reported of."""
+        return len(self._reports) >= self._size
+
+    @property
+    def errors(self) -> list[tuple[KafkaError, str]]:
+        return [(error, topic) for error, topic in self._reports if error is not None]
+
+    @property
+    def stored(self) -> int:
+        return sum(error is None for error, _ in self._reports)
 
 
 def _raise(batch: _Batch, address: object) -> None:
     """The gravest of what went wrong: a record that may be stored outweighs one that surely is not."""
-    if not batch.errors:
-        return
     found: list[FlowqError] = [not_produced(error, topic, address) for error, topic in batch.errors]
+    if not batch.is_over:
+        found.append(
+            OutcomeUnknown(
+                f"the producer was closed before {address} confirmed the records: they may be stored"
+            )
+        )
+    if not found:
+        return
     unknown = next((error for error in found if isinstance(error, OutcomeUnknown)), None)
     if unknown is None and batch.stored:
         raise OutcomeUnknown(
@@ -79,7 +92,9 @@ class BlockingProducer:
         self._max_bytes = max_bytes
         self._known: set[str] = set()
         self._guard = threading.Lock()
-        self._producer = Producer(
+        self._producer = made(
+            Producer,
+            address,
             {
                 **address.client(),
                 "acks": "all",
@@ -91,7 +106,7 @@ class BlockingProducer:
                 "linger.ms": 0,
                 "retry.backoff.ms": 50,
                 "queue.buffering.max.messages": 500_000,
-            }
+            },
         )
 
     def check(self, records: Sequence[tuple[str, bytes]]) -> None:
@@ -167,7 +182,7 @@ class BlockingProducer:
         """
         self.check(records)
         batch = self.start(records)
-        while batch.left:
+        while not batch.is_over:
             self._producer.poll(_POLL)
         self.end(batch)
 
@@ -184,6 +199,7 @@ class KafkaProducer:
         self._waiting: list[tuple[_Batch, anyio.Event]] = []
         self._work = anyio.Event()
         self._limiter = CapacityLimiter(1)
+        self._closed = False
 
     async def send(self, records: Sequence[tuple[str, bytes]]) -> None:
         """Send (topic, value); returns when the broker has all of them.
@@ -192,6 +208,8 @@ class KafkaProducer:
             PayloadTooLarge, Unavailable: surely not stored, none of them. OutcomeUnknown: any of them may be stored, which holds
                 of a cancelled call, too.
         """
+        if self._closed:
+            raise NotEntered("the producer of Kafka is closed: send before the app is left")
         if not records:
             return
         if self._blocking.needs_check(records):
@@ -212,11 +230,18 @@ class KafkaProducer:
                 self._work = anyio.Event()
                 await self._work.wait()
             await to_thread.run_sync(self._blocking.poll, _POLL, limiter=self._limiter)
-            still = [(batch, done) for batch, done in self._waiting if batch.left]
+            still = [(batch, done) for batch, done in self._waiting if not batch.is_over]
             for batch, done in self._waiting:
-                if not batch.left:
+                if batch.is_over:
                     done.set()
             self._waiting = still
+
+    async def close(self) -> None:
+        """Give what is on its way its time; who still waits then learns that nobody knows."""
+        self._closed = True
+        await to_thread.run_sync(self._blocking.close)
+        for _, done in self._waiting:
+            done.set()
 
 
 @asynccontextmanager
@@ -224,8 +249,7 @@ async def open_producer(
     address: KafkaAddress, *, timeout: float = TIMEOUT, max_bytes: int = MAX_BYTES
 ) -> AsyncIterator[KafkaProducer]:
     """A producer for as long as the block lasts. It connects when it is first used."""
-    blocking = BlockingProducer(address, timeout=timeout, max_bytes=max_bytes)
-    producer = KafkaProducer(blocking)
+    producer = KafkaProducer(BlockingProducer(address, timeout=timeout, max_bytes=max_bytes))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(producer.run)
         try:
@@ -233,4 +257,4 @@ async def open_producer(
         finally:
             tasks.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(blocking.close)
+                await producer.close()
