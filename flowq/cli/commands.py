@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flowq.cli import config, control, dead, doctor, health, jobs, migrate, run, status
+from flowq.cli import config, control, dead, doctor, health, jobs, migrate, run, status, transfer
 
 app = typer.Typer(
     name="flowq",
@@ -29,6 +29,8 @@ app.command("resume")(control.resume)
 app.command("purge")(control.purge)
 app.add_typer(dead.app, name="dead")
 app.add_typer(migrate.app, name="migrate")
+app.command("export")(transfer.export)
+app.command("import")(transfer.import_)
 app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)
 app.command("config")(config.config)

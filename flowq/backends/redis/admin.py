@@ -7,7 +7,7 @@ a synchronous client. What it will not do: print, ask, or decide what is healthy
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from flowq._codec import encode_record
 from flowq._errors import UnknownTask
 from flowq._fleet import TtlChange
 from flowq._model import CancelAnswer, Record
-from flowq.backends.redis import audit, lease_ttl, letters, lookup, purging, scripts, snapshot
+from flowq.backends.redis import audit, lease_ttl, letters, lookup, purging, scripts, snapshot, transfer
 from flowq.backends.redis.fitness import Finding
 from flowq.backends.redis.keys import Keys, app_prefix
 from flowq.backends.redis.letters import Head, Replayed
@@ -26,6 +26,7 @@ from flowq.backends.redis.views import AppRow, JobView, LetterView, Snapshot
 if TYPE_CHECKING:
     import redis
 
+    from flowq._jobfile import Incoming
     from flowq.backends.redis.url import Address
 
 CANCEL_RECORD_TTL_MS = 86_400_000
@@ -129,6 +130,38 @@ class Admin:
         if lane not in known:
             some = ", ".join(sorted(known)[:20]) or "none yet"
             raise UnknownTask(f"app {self.name!r} has no type {lane!r} on {self.where}; its types: {some}")
+
+    # --- taking jobs elsewhere
+
+    def place(self) -> str:
+        """The name of this app's keys on this server, which outlives restarts and failovers; given now if they have none."""
+        return transfer.place(self._client, self._keys)
+
+    def lanes(self) -> list[str]:
+        """Every type that was ever served or submitted to."""
+        return transfer.lanes(self._client, self._keys)
+
+    def count_outstanding(self, lanes: Sequence[str]) -> int:
+        """How many jobs ``outstanding`` gives, at most."""
+        return transfer.count(self._client, self._keys, lanes, self.where)
+
+    def outstanding(self, lanes: Sequence[str]) -> Iterator[transfer.Outstanding]:
+        """Every job of these lanes that has not ended, page by page: delayed ones as they are due, then each lane's, oldest first."""
+        return transfer.outstanding(self._client, self._keys, lanes, self.where)
+
+    def check_writable(self) -> bool:
+        """See whether this version may write the app's keys; whether there are any.
+
+        Raises:
+            IncompatibleLayout: another generation of flowq wrote them.
+        """
+        return transfer.check_writable(self._client, self._keys)
+
+    def store(
+        self, source: str, jobs: Sequence[Incoming], *, again: bool, dry: bool
+    ) -> list[tuple[transfer.Answer, str]]:
+        """Store jobs of the place ``source``, all of them or none, each once. See ``transfer.store``."""
+        return transfer.store(self._client, self._keys, source, jobs, again=again, dry=dry)
 
     # --- dead letters
 

@@ -35,7 +35,7 @@ FOREVER = (
     "waiters", "legacy:*",
 )  # fmt: skip
 """Key families of the layout that live without a TTL."""
-PASSING = ("r:*", "once:*", "hungry:*", "stats:*:*")
+PASSING = ("r:*", "once:*", "hungry:*", "stats:*:*", "imported")
 """Key families that must have a TTL: without one they stay for ever."""
 
 

@@ -58,7 +58,7 @@ class Keys:
 
     @property
     def clock(self) -> str:
-        """hash: the clocks, epoch, identity, lease TTL and a change of it, layout. The one key that scripts are given."""
+        """hash: the clocks, epoch, identity, lease TTL and a change of it, layout, place. The one key that scripts are given."""
         return self.prefix + "clock"
 
     @property
@@ -144,6 +144,11 @@ class Keys:
     def moved(self) -> str:
         """hash: id of a job that was delayed or retried → its present entry."""
         return self.prefix + "moved"
+
+    @property
+    def imported(self) -> str:
+        """hash with a TTL: place|id of a job that was imported → its id here."""
+        return self.prefix + "imported"
 
     @property
     def dead(self) -> str:

@@ -207,7 +207,7 @@ def test_a_look_for_the_metrics(acl_server: Server) -> None:
         assert denied(client) == []
 
 
-def test_the_operators_commands(acl_server: Server) -> None:
+def test_the_operators_commands(acl_server: Server, tmp_path: Path) -> None:
     """The command line's verbs work by the operator's user."""
 
     async def prepare() -> str:
@@ -221,6 +221,7 @@ def test_the_operators_commands(acl_server: Server) -> None:
     for words in (
         *("status", "apps", "ls plain", f"show {job_id}", f"why {job_id}", "dead ls", "dead replay --all"),
         *("limits", "limits --lease-ttl 3", "limits set plain 5", "limits reset plain", "pause plain", "resume plain"),
+        *(f"export -o {tmp_path}/jobs", f"import {tmp_path}/jobs"),
         *(f"cancel {job_id}", "purge plain --yes", "doctor"),
     ):  # fmt: skip
         named = [] if words == "apps" else ["-n", "shop"]
