@@ -88,9 +88,7 @@ def _made(path: Path | None) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     if path.exists():
-        raise ConfigurationError(
-            f"{path} is there already: name a new file, so that no jobs are lost with it"
-        )
+        raise ConfigurationError(f"{path} is there already: name a new file")
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
@@ -130,7 +128,10 @@ def import_(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="What flowq export wrote; - is standard input.")
     ],
-    name: Name = None,
+    name: Annotated[
+        str | None,
+        typer.Option("-n", "--name", help="The app, if not the one that the file names. (FLOWQ_NAME)"),
+    ] = None,
     url: Url = None,
     namespace: Namespace = None,
     *,
@@ -138,10 +139,13 @@ def import_(
         bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
     ] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Also jobs that were imported before and have ended since.")
+        bool,
+        typer.Option(
+            "--again", help="Also jobs that were imported before, or come from here, and have ended since."
+        ),
     ] = False,
 ) -> None:
-    """Store the jobs of a file, each once, however often it is run. Without -n: in an app of the name that the file says."""
+    """Store the jobs of a file, each once, however often it is run."""
     with _opened(file) as (lines, size):
         try:
             header = read_header(next(lines, b""))
@@ -236,6 +240,8 @@ def _tell(tally: Tally, *, dry: bool) -> None:
         print(f"{before} skipped: imported before (--again: those that have ended since)")
     if there := tally.answers["there"]:
         print(f"{there} skipped: exported from here, and still outstanding")
+    if ended := tally.answers["ended"]:
+        print(f"{ended} skipped: exported from here, and ended since (--again stores them)")
     if tally.refused:
         print(f"{len(tally.refused)} refused:")
         for one in tally.refused[:SAMPLES]:
@@ -243,9 +249,8 @@ def _tell(tally: Tally, *, dry: bool) -> None:
         if len(tally.refused) > SAMPLES:
             print(f"  and {len(tally.refused) - SAMPLES} more")
     if not tally.is_whole:
-        print(
-            'the file is not whole: its last line, {"end":…}, is missing or counts other jobs. Export again, and import that file, too'
-        )
+        print('the file is not whole: its last line, {"end":…}, is missing or counts other jobs.')
+        print("Export again, and import that file, too: what is here is not stored twice.")
 
 
 def _progress(what: str, column: MofNCompleteColumn | TaskProgressColumn) -> Progress:

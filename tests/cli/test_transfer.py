@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from flowq import App
+from flowq import run as run_worker
 from flowq.backends.redis import transfer
 from flowq.cli import transfer as verbs
 from tests.cli.stage import Ran, Stage, envelope, policy
@@ -99,6 +102,52 @@ def test_the_end_of_an_imported_job_leaves_nothing(
     assert there.client.pttl(there.keys.imported) > 29 * 86_400_000
 
 
+def test_a_worker_runs_them_and_the_old_id_has_the_result(
+    stage: Stage, there: Stage, flowq: Run, tmp_path: Path
+) -> None:
+    """A real worker at the new place: ready, due and keyed jobs run once each, and nothing is outstanding afterwards."""
+    ids = [
+        stage.submit("double", 1),
+        stage.submit("double", 2, delay=0.5),
+        stage.submit("double", 3, key="k"),
+    ]
+    assert flowq("import", str(exported(tmp_path, flowq)), "-n", there.name).code == 0
+    app = App(there.name, url=there.url)
+
+    @app.task
+    async def double(n: int) -> int:
+        return 2 * n
+
+    async def work() -> list[int]:
+        async with app:
+            await run_worker(app, burst=True, burst_wait=5)
+            return [await double.job(job).result(timeout=1) for job in ids]
+
+    assert anyio.run(work) == [2, 4, 6]
+    assert flowq("export", "-n", there.name, "-o", str(tmp_path / "rest")).err.startswith("0 jobs exported")
+    assert flowq("doctor", "-n", there.name).code == 0
+
+
+def test_a_full_memory_refuses_a_chunk_whole(
+    stage: Stage, flowq: Run, tmp_path: Path, new_redis: Callable[..., RedisServer]
+) -> None:
+    """It says so, and what to do; after room was made the same command stores all."""
+    for n in range(3):
+        stage.submit("resize", n, delay=n)
+    path = str(exported(tmp_path, flowq))
+    full = Stage(new_redis().url, "full")
+    full.client.config_set("maxmemory", 1)
+
+    ran = flowq("import", path, "-n", "full", "-u", full.url)
+    assert ran.code == 69
+    assert "run it again" in ran.err
+    assert full.client.keys("*") == []
+
+    full.client.config_set("maxmemory", 0)
+    assert "3 jobs stored" in flowq("import", path, "-n", "full", "-u", full.url).out
+    full.close()
+
+
 def test_a_second_import_stores_nothing(stage: Stage, there: Stage, flowq: Run, tmp_path: Path) -> None:
     """Not while the jobs wait, and not after they have ended; ``--again`` stores those that have ended, under other ids if need be."""
     jobs = [stage.submit("resize", n, delay=n * 100) for n in range(3)]
@@ -119,16 +168,20 @@ def test_a_second_import_stores_nothing(stage: Stage, there: Stage, flowq: Run, 
 
 
 def test_back_to_where_they_came_from(stage: Stage, flowq: Run, tmp_path: Path) -> None:
-    """What is still outstanding there is not doubled; what was lost since comes back with its id."""
-    kept, lost = stage.submit("resize", 1), stage.submit("resize", 2)
+    """What is still outstanding there is not doubled, what has ended stays so; what was lost comes back with its id."""
+    kept, lost, ended = (stage.submit("resize", n) for n in range(3))
     path = str(exported(tmp_path, flowq))
+    assert flowq("cancel", ended).code == 0
     stage.client.xdel(stage.keys.stream("resize"), lost.partition(":")[2])
 
     ran = flowq("import", path)
 
     assert "1 job stored" in ran.out
-    assert "1 skipped: exported from here" in ran.out
+    assert "1 skipped: exported from here, and still outstanding" in ran.out
+    assert "1 skipped: exported from here, and ended since" in ran.out
     assert list(jobs_of(stage, flowq, "resize")) == [kept, lost]
+    assert "1 job stored\n1 of them given new ids" in flowq("import", path, "--again").out
+    assert len(jobs_of(stage, flowq, "resize")) == 3
 
 
 def test_an_emptied_server_gets_its_jobs_back(

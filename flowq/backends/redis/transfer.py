@@ -32,7 +32,7 @@ REMEMBERED_MS: Final = 30 * 86_400_000
 
 IMPORT: Final = Script("import", load_text(Path(__file__).with_name("lua") / "import.lua"))
 
-Answer = Literal["stored", "before", "there", "taken"]
+Answer = Literal["stored", "before", "there", "ended", "taken"]
 
 
 @attrs.frozen

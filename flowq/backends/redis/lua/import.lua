@@ -1,12 +1,12 @@
 #!lua
 -- Store jobs that another place exported, each once: what was stored before is found in `imported`, so a chunk may be sent again.
 -- A job keeps its id, unless that names a job of this place, or could still come to name one. A full memory refuses the whole chunk.
--- returns: per job: 'stored'|'before'|'there'|'taken', and the id: its own here, or that of the job which has its idempotency key
+-- returns: per job: 'stored'|'before'|'there'|'ended'|'taken', and the id: its own here, or that of the job which has its idempotency key
 -- Rules (docs/lease-model.md): R12, R16, R17.
 local clock = KEYS[1]           -- <prefix>clock
 local source = ARGV[1]          -- str: names the place it was exported from
 local keep = tonumber(ARGV[2])  -- int: ms for which it is remembered what was stored
-local again = ARGV[3]           -- '1': store also what was stored before and is not outstanding any more
+local again = ARGV[3]           -- '1': store also what was stored before, or came from here, and has ended
 local dry = ARGV[4]             -- '1': only answer
 local rest = 5                  -- ARGV[5..]: (lane, id, '1': the id may be kept, due Unix ms|0, key, envelope), …
 
@@ -52,6 +52,7 @@ local function import(lane, id, keeps, due, key, envelope)
   local before = redis.call('HGET', imported, mark_of)
   if before and (again ~= '1' or where(before)) then return 'before', before end
   if is_home and where(id) then return 'there', id end
+  if is_home and again ~= '1' and redis.call('EXISTS', P .. 'r:' .. id) == 1 then return 'ended', id end
   local name = P .. 'u:' .. lane .. ':' .. key
   local holder = key ~= '' and redis.call('GET', name)
   if holder then return 'taken', holder end
