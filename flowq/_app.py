@@ -187,7 +187,9 @@ class App(Registry, Configured, Generic[S]):
         Raises:
             NoServer, BadURL, InvalidName: the url or namespace in force now.
         """
-        return self._places.opener(self.setting("url").value, self.setting("namespace").value)
+        return self._places.opener(
+            self.setting("url").value, self.setting("namespace").value, self.setting("broker").value
+        )
 
     def _begin(self) -> Session:
         return Session(self.name, self.opener(), enqueue_timeout=float(self.setting("enqueue_timeout").value))
@@ -215,7 +217,8 @@ class App(Registry, Configured, Generic[S]):
         self.load()
         self.look_again()
         url, namespace = self.setting("url").value, self.setting("namespace").value
-        place = self._places.open_blocking(url, namespace, self._gate.anywhere)
+        broker = self.setting("broker").value
+        place = self._places.open_blocking(url, namespace, self._gate.anywhere, broker=broker)
         return SyncProducer(self, place, timeout=float(self.setting("enqueue_timeout").value))
 
     # --- jobs -------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -13,13 +14,16 @@ from urllib.parse import unquote
 import anyio
 import anyio.to_thread
 
-from flowq._errors import BadURL, NoServer
+from flowq._errors import BadURL, ConfigurationError, NoServer
 from flowq._session import Session
 from flowq._sync import SyncPlace, ThroughLoop
-from flowq.backends.protocol import Backend, OpenBackend
+from flowq.backends.protocol import OpenBackend
 
 if TYPE_CHECKING:
+    from flowq.backends.kafka.url import KafkaAddress
     from flowq.backends.memory import MemoryServer
+    from flowq.backends.redis.open import RedisBackend
+    from flowq.backends.redis.sync import SyncRedis
 
 SCHEMES = "redis://, rediss://, unix://, embedded://[dir] or memory://"
 
@@ -50,6 +54,23 @@ def embedded_folder(url: str, name: str) -> Path:
     return Path(home, "flowq", name).expanduser()
 
 
+def broker_of(broker: str, scheme: str) -> KafkaAddress:
+    """Where Kafka is.
+
+    Raises:
+        ConfigurationError: its client is not installed, or there is no Redis beside it. BadURL: see ``parse_kafka_url``.
+    """
+    if scheme == "memory":
+        raise ConfigurationError(
+            "broker= needs a Redis for leases, limits, retries and results: memory:// is none; say url='redis://…'"
+        )
+    if find_spec("confluent_kafka") is None:
+        raise ConfigurationError("broker= needs the client of Kafka: pip install 'trio-flowq[kafka]'")
+    from flowq.backends.kafka.url import parse_kafka_url
+
+    return parse_kafka_url(broker)
+
+
 class Places:
     """How an app reaches its place, again and again; and what must outlive one opening."""
 
@@ -68,8 +89,11 @@ class Places:
         finally:
             self._diversion = before
 
-    def opener(self, url: str | None, namespace: str | None) -> OpenBackend:
+    def opener(self, url: str | None, namespace: str | None, broker: str | None = None) -> OpenBackend:
         """What opens one client of the place.
+
+        Args:
+            broker: of Kafka, if plain jobs go by it.
 
         Raises:
             NoServer, BadURL: see ``scheme_of``. InvalidName: the namespace.
@@ -80,21 +104,33 @@ class Places:
             return partial(open_memory, self._diversion)
         scheme = scheme_of(url)
         assert url is not None
+        address = broker_of(broker, scheme) if broker else None
         if scheme == "memory":
             from flowq.backends.memory import MemoryServer, open_memory
 
             self._memory = self._memory or MemoryServer()
             return partial(open_memory, self._memory)
-        from flowq.backends.redis.keys import app_prefix
+        from flowq.backends.redis.keys import app_prefix, full_name
         from flowq.backends.redis.open import open_redis
 
         prefix = app_prefix(self._name, namespace)
         if scheme == "embedded":
-            return partial(self._open_embedded, embedded_folder(url, self._name), prefix)
-        return partial(open_redis, url, prefix=prefix, name=self._name)
+            redis = partial(self._open_embedded, embedded_folder(url, self._name), prefix)
+        else:
+            redis = partial(open_redis, url, prefix=prefix, name=self._name)
+        if address is None:
+            return redis
+        from flowq.backends.kafka.open import open_kafka
+
+        return partial(open_kafka, address, full_name(self._name, namespace), redis)
 
     def open_blocking(
-        self, url: str | None, namespace: str | None, session: Callable[[], Session]
+        self,
+        url: str | None,
+        namespace: str | None,
+        session: Callable[[], Session],
+        *,
+        broker: str | None = None,
     ) -> SyncPlace:
         """The place for code without an event loop. Nothing connects before the first call.
 
@@ -108,8 +144,18 @@ class Places:
             return ThroughLoop(session)
         scheme = scheme_of(url)
         assert url is not None
+        address = broker_of(broker, scheme) if broker else None
         if scheme == "memory":
             return ThroughLoop(session)
+        redis = self._blocking_redis(url, scheme, namespace)
+        if address is None:
+            return redis
+        from flowq.backends.kafka.open import open_sync_kafka
+        from flowq.backends.redis.keys import full_name
+
+        return open_sync_kafka(address, full_name(self._name, namespace), redis)
+
+    def _blocking_redis(self, url: str, scheme: str, namespace: str | None) -> SyncRedis:
         from flowq.backends.redis.keys import app_prefix
         from flowq.backends.redis.sync import SyncRedis
 
@@ -123,7 +169,7 @@ class Places:
         return SyncRedis(server.url, prefix=prefix, on_close=server.release)
 
     @asynccontextmanager
-    async def _open_embedded(self, folder: Path, prefix: str) -> AsyncGenerator[Backend]:
+    async def _open_embedded(self, folder: Path, prefix: str) -> AsyncGenerator[RedisBackend]:
         from flowq.backends.redis.embedded import start_embedded
         from flowq.backends.redis.open import open_redis
 

@@ -101,6 +101,7 @@ def _names(text: str) -> list[str]:
 
 _TABLE = (
     Setting("url", str, None, "redis://, rediss://, unix://, embedded://[dir] or memory://"),
+    Setting("broker", str, None, "kafka://host:9092: jobs without delay or key go by Kafka"),
     Setting("namespace", str, None, "keeps staging and production apart on one server"),
     Setting("backend", _one_of("trio", "asyncio"), "trio", "event loop that `flowq run` starts"),
     Setting("lease_ttl", _positive, 10.0, "seconds until a silent worker's jobs move to others"),
@@ -162,7 +163,7 @@ def resolve(
     try:
         return Resolved(row, row.parse(text), "environment")
     except ValueError as exc:
-        shown = "" if name == "url" else f"={text!r}"
+        shown = "" if name in ("url", "broker") else f"={text!r}"
         raise ConfigurationError(f"{row.variable}{shown}: {exc} ({row.doc})") from None
 
 
@@ -179,6 +180,8 @@ def _check(row: Setting, value: Any) -> None:
 class AppOptions(TypedDict, total=False):
     """What ``App(…)`` takes beside name, url and lifespan. Each unset one is looked up in its ``FLOWQ_…`` variable."""
 
+    broker: str | None
+    """``kafka://host:9092``: jobs without a delay or key go by Kafka, everything else stays in Redis; none by default."""
     namespace: str | None
     """Keeps, say, staging and production apart on one server."""
     lease_ttl: float | None

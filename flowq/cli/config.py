@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from flowq._settings import SETTINGS, resolve
+from flowq.backends.kafka.url import parse_kafka_url
 from flowq.backends.redis.url import parse_url
 from flowq.cli import show
 from flowq.cli.grid import Grid
@@ -27,7 +28,7 @@ def config(
     rows: list[dict[str, object]] = []
     for name, row in SETTINGS.items():
         found = app.setting(name) if app is not None else resolve(name)
-        value = _redacted(found.value) if name == "url" and found.value else found.value
+        value = _redacted(name, found.value) if name in ("url", "broker") and found.value else found.value
         rows.append(
             {
                 "setting": name,
@@ -60,6 +61,8 @@ def config(
     show.console().print(made)
 
 
-def _redacted(url: str) -> str:
+def _redacted(name: str, url: str) -> str:
+    if name == "broker":
+        return str(parse_kafka_url(url))
     scheme = url.partition("://")[0]
     return url if scheme in {"embedded", "memory"} else parse_url(url).redacted()

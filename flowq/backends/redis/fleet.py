@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -50,6 +50,8 @@ class RedisFleet:
         self._pools = pools
         self._created_empty = created_empty
         self._unheard: list[str] = []
+        self._began: Callable[[Collection[str]], None] = _nobody
+        self._ends: Callable[[], None] = _nobody
 
     async def join(
         self,
@@ -93,13 +95,19 @@ class RedisFleet:
         self._unheard.clear()
         self._pools.pop(old or "", None)
         self._pools[member] = pool
+        self._began(lanes)
         return joined
+
+    def on_serving(self, began: Callable[[Collection[str]], None], ends: Callable[[], None]) -> None:
+        """Call back when a member has joined, with its lanes, and when one drains or leaves: who brings jobs from elsewhere asks."""
+        self._began, self._ends = began, ends
 
     async def confirm(self, me: Standing, known: Sequence[Delivery]) -> Confirmed:
         args = scripts.confirm(me, secrets.token_hex(8), known)
         return scripts.read_confirm(await self._channel.evalsha(scripts.CONFIRM, self._clock, args), known)
 
     async def leave(self, me: Standing) -> None:
+        self._ends()
         await self._channel.evalsha(scripts.LEAVE, self._clock, [me.member])
         self._pools.pop(me.member, None)
 
@@ -127,6 +135,8 @@ class RedisFleet:
         return await surveying.survey(self._channel, self._keys, me)
 
     async def note(self, me: Standing, *, draining: bool, skewed: Mapping[str, int]) -> None:
+        if draining:
+            self._ends()
         args: scripts.Args = [me.member, int(draining)]
         for lane, jobs in skewed.items():
             args += (lane, jobs)
@@ -134,6 +144,10 @@ class RedisFleet:
 
     async def foreign(self) -> dict[str, str]:
         return await surveying.foreign(self._channel, self._keys)
+
+
+def _nobody(*_: object) -> None:
+    """Nobody asks."""
 
 
 class RedisRenewer:

@@ -93,7 +93,7 @@ def _outstanding(
             envelope=envelope_of(raw),
         )
     entry = text(moved) if moved else job_id.partition(":")[2]
-    if entry.startswith("d"):
+    if entry.startswith(("d", "k")):
         return None
     rows, pending, crashes = read_many(
         client,

@@ -67,6 +67,7 @@ CLAIM = _load("claim", "m", "session", "epoch", "seen", "room", "threads", "turn
 SETTLE = _load("settle", "m", "epoch", "claiming")
 PROMOTE = _load("promote")
 SUBMIT = _load("submit", "batch", "keep")
+TAKE_IN = _load("take_in", "lane", "most")
 STATUS = _load("status", "id")
 WAIT = _load("wait", "id", "channel")
 UNWAIT = _load("unwait", "id", "channel")
@@ -318,6 +319,14 @@ def submit(batch_id: str, keep_ms: int, batch: Sequence[Submission]) -> Args:
         else:
             for s in group:
                 args += (s.delay_ms, s.at_ms, s.key, s.envelope)
+    return args
+
+
+def take_in(lane: str, most: int, jobs: Iterable[tuple[str, bytes]]) -> Args:
+    """``jobs``: (id or '', envelope)."""
+    args: Args = [lane, most]
+    for job in jobs:
+        args += job
     return args
 
 

@@ -42,6 +42,18 @@ class RedisStream:
             reply = await self._channel.evalsha(scripts.SUBMIT, self._clock, args, at_once=True)
         return scripts.read_submit(reply, batch)
 
+    async def take_in(self, lane: str, most: int, jobs: Sequence[tuple[str, bytes]]) -> int:
+        """Store (id, envelope) as ready jobs, oldest first, while fewer than ``most`` of the lane wait; each id once.
+
+        Returns how many of them are taken care of, from the first on. Safe to send again.
+
+        Raises:
+            ServerFull, Unavailable: nothing was stored. OutcomeUnknown: send it again.
+        """
+        with self._refusals.noticed():
+            args = scripts.take_in(lane, most, jobs)
+            return int(await self._channel.evalsha(scripts.TAKE_IN, self._clock, args))
+
     async def exchange(self, me: Standing, ended: Sequence[Ended], want: Want | None) -> Exchanged:
         calls: list[tuple[Script, Sequence[str], Sequence[scripts.Arg]]] = []
         ordered: list[Ended] = []

@@ -3,11 +3,11 @@
 -- Needs: clock fragment.
 -- returns: 'delayed' | 'ready' | 'running' | 'cancelling' | nil; lane; entry
 local function where(id)
-  local lane, entry = string.match(id, '^([^:]+):(d?%d+%-%d+)$')
+  local lane, entry = string.match(id, '^([^:]+):([dk]?%d+%-%d+)$')
   if not lane then return nil end
   if redis.call('ZSCORE', P .. 'delayed', id) then return 'delayed', lane, nil end
   entry = redis.call('HGET', P .. 'moved', id) or entry
-  if string.sub(entry, 1, 1) == 'd' then return nil, lane end
+  if string.find(entry, '^[dk]') then return nil, lane end
   local s = P .. 's:' .. lane
   local row = redis.call('XRANGE', s, entry, entry)
   if not row[1] then return nil, lane end
