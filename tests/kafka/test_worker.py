@@ -25,7 +25,6 @@ from tests.worker.conftest import (
 )
 
 __all__ = ["own_server", "own_shop"]
-pytestmark = pytest.mark.anyio
 PATIENCE = 60.0
 
 
@@ -37,7 +36,7 @@ def broker(kafka_broker: KafkaBroker, own_shop: Shop) -> str:
 
 
 async def test_jobs_come_by_kafka_and_results_go_back(own_shop: Shop, broker: str) -> None:
-    """Positional jobs, results, a delayed and a keyed one: the same code as without a broker."""
+    """Plain jobs, results, a delayed and a keyed one: the same code as without a broker."""
     app = own_shop.app(broker=broker)
 
     @app.task(results=True)
@@ -92,7 +91,7 @@ async def test_a_failing_job_and_a_strangers_record_end_in_the_dead_letters(
     app = own_shop.app(broker=broker)
     tries = []
 
-    @app.task(retries=1, backoff=0.05)
+    @app.task(retries=1, backoff=flowq.Backoff(base=0.05))
     async def fails(n: int) -> None:
         tries.append(n)
         raise ValueError(n)
