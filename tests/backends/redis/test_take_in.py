@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def take(server: Server, key: str) -> Take:
 
 
 def waiting(server: Server, key: str) -> list[int]:
-    rows = server.client().xrange(f"flowq:{{{key}}}:s:lane")
+    rows: Any = server.client().xrange(f"flowq:{{{key}}}:s:lane")
     return [json.loads(fields["d"])["a"][0] for _, fields in rows]
 
 
