@@ -169,6 +169,8 @@ async def test_a_killed_workers_jobs_come_back(
         if what == "free":
             await until(lambda: "start" in log.read_text(), "a start", PATIENCE)
             os.kill(process.pid, signal.SIGKILL)
+            await process.wait()
+            await process.aclose()
             process = await anyio.open_process(command, env=environ, stdout=None, stderr=None)
             await until(lambda: finished(log) == 40, "40 ended", PATIENCE)
         else:
