@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from bench.conditions import Gone
+from bench.conditions import Gone, deadline
 from bench.peers.samples import Measure
 from bench.peers.stage import LOOK, Stage, wait_for
 from bench.peers.toll import tolled
@@ -48,6 +48,10 @@ def _queued(stage: Stage, most: int) -> tuple[int, Sample]:
 
 
 def _used(client: Any) -> int:
+    """Bytes, once the server has let go of its last producer's connections, which may hold more than all jobs."""
+    limit = deadline(10, "only the bench is connected")
+    while client.info("clients")["connected_clients"] > 1:
+        limit.wait()
     client.memory_purge()
     return int(client.info("memory")["used_memory"])
 

@@ -63,7 +63,9 @@ class Producer(ABC):
 
         async def caller() -> None:
             nonlocal stored
-            stored += await self.back_to_back(stop, body, args)
+            # two lines: `stored += await …` reads the sum before the wait, and loses what others add meanwhile
+            mine = await self.back_to_back(stop, body, args)
+            stored += mine
 
         if SETTINGS.get("loop") == "trio":
             import trio
