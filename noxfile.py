@@ -55,7 +55,7 @@ def kafka(session: nox.Session) -> None:
     ``FLOWQ_KAFKA_VERSION=3.9.1 nox -s kafka`` takes another version.
     """
     install(session)
-    session.run("python", "-m", "pytest", "tests/kafka", *session.posargs)
+    session.run("python", "-m", "pytest", "tests/kafka", *session.posargs, env={"FLOWQ_KAFKA": "1"})
 
 
 @nox.session

@@ -104,7 +104,12 @@ class KafkaBroker:
         broker = cls(folder, port, jars())
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         format_ = broker._java(
-            "kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={identity}", "-c", "server.properties"
+            "kafka.tools.StorageTool",
+            "format",
+            "--standalone",
+            f"--cluster-id={identity}",
+            "-c",
+            "server.properties",
         )
         done = subprocess.run(format_, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
