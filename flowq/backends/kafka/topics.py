@@ -17,7 +17,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # pyright: ignore[reportPrivateImportUsage]  # they are documented there
 
 from flowq.backends.kafka.errors import NO_TOPIC, made, not_asked, of_exception
 from flowq.backends.kafka.offset_map import decode, is_other_topic
@@ -167,7 +167,7 @@ class Topics:
             ]
             if not places:
                 return {}
-            asked = self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=ASK)
+            asked = self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=ASK)  # pyright: ignore[reportArgumentType]  # its stub asks for a dict of exactly that
             return {place: int(_result(future).offset) for place, future in asked.items()}
         except KafkaException as error:
             raise not_asked(of_exception(error), "tell the ends of its topics", self._address) from error
