@@ -14,6 +14,7 @@ local rest = 5                  -- ARGV[5..]: (lane, id, '1': the id may be kept
 --- @include bell
 --- @include delayed
 --- @include finish
+--- @include arrive
 --- @include where
 for i = rest, #ARGV, 6 do
   if is_foreign(ARGV[i]) then return redis.error_reply('WRONGTYPE a foreign value lies in ' .. P .. 's:' .. ARGV[i]) end
@@ -29,18 +30,9 @@ local function is_free(id)
   return ms and ms < c.now and not where(id) and redis.call('EXISTS', P .. 'r:' .. id) == 0
 end
 
-local function with_id(id, envelope)
-  return (string.gsub(envelope, '^{', function() return '{"id":"' .. id .. '",' end))
-end
-
 local function store(lane, id, due, envelope)
   local wait = due > 0 and due - c.now or 0
-  if wait > 0 then
-    id = id or lane .. ':d' .. string.format('%.0f', c.now) .. '-' .. redis.call('HINCRBY', clock, 'n', 1)
-    put_delayed(id, lane, c.w + wait, with_id(id, envelope))
-    if tonumber(redis.call('ZRANK', P .. 'delayed', id)) == 0 then ring(lane) end
-    return id
-  end
+  if wait > 0 then return store_delayed(c, lane, wait, envelope, id) end
   local entry = redis.call('XADD', P .. 's:' .. lane, '*', 'd', id and with_id(id, envelope) or envelope)
   if id then redis.call('HSET', P .. 'moved', id, entry) end
   return id or lane .. ':' .. entry
@@ -71,11 +63,6 @@ for i = rest, #ARGV, 6 do
   reply[#reply + 1] = what
   reply[#reply + 1] = id
 end
-for lane, n in pairs(stored) do
-  redis.call('SADD', P .. 'types', lane)
-  mark(lane)
-  if #pools_of(lane) > 0 and has_room(lane) then ring(lane) end
-  count(lane, c.now, 'submitted', n)
-end
+for lane, n in pairs(stored) do arrived(c, lane, n) end
 if next(stored) then redis.call('PEXPIRE', imported, keep) end
 return reply

@@ -20,6 +20,7 @@ local rest = 10                   -- ARGV[10..]: (old name, new name) …
 --- @include bell
 --- @include delayed
 --- @include finish
+--- @include arrive
 local renamed = {}
 for i = rest, #ARGV, 2 do renamed[ARGV[i]] = ARGV[i + 1] end
 
@@ -65,9 +66,7 @@ end
 
 local function store(lane, envelope, delay)
   if delay < 1 then return 'ready', lane .. ':' .. redis.call('XADD', P .. 's:' .. lane, '*', 'd', envelope) end
-  local id = lane .. ':d' .. string.format('%.0f', c.now) .. '-' .. redis.call('HINCRBY', clock, 'n', 1)
-  put_delayed(id, lane, math.floor(c.w + delay), string.gsub(envelope, '^{', function() return '{"id":"' .. id .. '",' end))
-  return 'delayed', id
+  return 'delayed', store_delayed(c, lane, math.floor(delay), envelope)
 end
 
 local from = is_dry and first or 0
@@ -91,11 +90,6 @@ for i = 1, #rows, 2 do
   if not is_dry then redis.call('ZREM', pending_key, id) end
   for _, word in ipairs({id, what, said, lane or ''}) do reply[#reply + 1] = word end
 end
-for lane, n in pairs(lanes) do
-  redis.call('SADD', P .. 'types', lane)
-  count(lane, c.now, 'submitted', n)
-  mark(lane)
-  ring(lane)
-end
+for lane, n in pairs(lanes) do arrived(c, lane, n) end
 reply[1] = redis.call('ZCARD', pending_key)
 return reply

@@ -10,7 +10,9 @@ local envelope = ARGV[3]  -- str: the letter's envelope, as for a job that was n
 
 --- @include clock
 --- @include bell
+--- @include delayed
 --- @include finish
+--- @include arrive
 local row = redis.call('XRANGE', P .. 'dead', letter, letter)[1]
 if not row then return {'gone'} end
 local lane
@@ -25,8 +27,5 @@ save(c)
 local id = lane .. ':' .. redis.call('XADD', P .. 's:' .. lane, '*', 'd', envelope)
 if key ~= '' then redis.call('SET', name, id) end
 redis.call('XDEL', P .. 'dead', letter)
-redis.call('SADD', P .. 'types', lane)
-mark(lane)
-if has_room(lane) then ring(lane) end
-count(lane, c.now, 'submitted', 1)
+arrived(c, lane, 1)
 return {'replayed', id}

@@ -12,6 +12,7 @@ local rest = 3         -- ARGV[3..]: groups: lane, 0, count, envelope … | lane
 --- @include bell
 --- @include delayed
 --- @include finish
+--- @include arrive
 local marker = P .. 'once:' .. batch
 local seen = redis.call('GET', marker)
 if seen then return cjson.decode(seen) end
@@ -32,9 +33,7 @@ local function store(lane, delay, at, key, envelope)
   local due = math.max(delay, at > 0 and at - c.now or 0)
   local id
   if due > 0 then
-    id = lane .. ':d' .. string.format('%.0f', c.now) .. '-' .. redis.call('HINCRBY', clock, 'n', 1)
-    put_delayed(id, lane, c.w + due, string.gsub(envelope, '^{', function() return '{"id":"' .. id .. '",' end))
-    if tonumber(redis.call('ZRANK', P .. 'delayed', id)) == 0 then ring(lane) end
+    id = store_delayed(c, lane, due, envelope)
   else
     id = lane .. ':' .. redis.call('XADD', P .. 's:' .. lane, '*', 'd', envelope)
   end
@@ -65,10 +64,7 @@ while i <= #ARGV do
     end
     reply[#reply + 1] = ids
   end
-  redis.call('SADD', P .. 'types', lane)
-  mark(lane)
-  if #pools_of(lane) > 0 and has_room(lane) then ring(lane) end
-  if stored > 0 then count(lane, c.now, 'submitted', stored) end
+  arrived(c, lane, stored)
 end
 redis.call('SET', marker, cjson.encode(reply), 'PX', keep)
 return reply

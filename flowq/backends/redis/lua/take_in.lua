@@ -10,7 +10,9 @@ local rest = 3                  -- ARGV[3..]: (job id or '', envelope) …
 
 --- @include clock
 --- @include bell
+--- @include delayed
 --- @include finish
+--- @include arrive
 if is_foreign(lane) then return redis.error_reply('WRONGTYPE a foreign value lies in ' .. P .. 's:' .. lane) end
 local c = tick()
 save(c)
@@ -27,10 +29,5 @@ for i = rest, #ARGV, 2 do
   end
   done = done + 1
 end
-if stored > 0 then
-  redis.call('SADD', P .. 'types', lane)
-  mark(lane)
-  if #pools_of(lane) > 0 and has_room(lane) then ring(lane) end
-  count(lane, c.now, 'submitted', stored)
-end
+if stored > 0 then arrived(c, lane, stored) end
 return done
