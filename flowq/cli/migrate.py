@@ -10,8 +10,9 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from flowq._errors import ConfigurationError
 from flowq._settings import resolve
-from flowq.backends.redis.keys import Keys, app_prefix
+from flowq.backends.redis.admin import open_admin
 from flowq.backends.redis.legacy import CHUNK, Layout, Legacy, Meaning, Moved
 from flowq.cli import show
 from flowq.cli.grid import Grid
@@ -29,7 +30,7 @@ from flowq.cli.ledger import Ledger, Line, read
 from flowq.cli.target import Namespace, Url, address_of
 
 SAMPLES = 5
-"""Of what cannot be moved, shown."""
+"""Of the audit list, shown by ``verify``."""
 STORED = ("ready", "delayed")
 """What a ledger says of a task that became a job."""
 OTHERS_EVERY = 2.0
@@ -77,13 +78,8 @@ Dry = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and
 
 @contextmanager
 def _the_migration(name: str, url: str | None, namespace: str | None) -> Iterator[Legacy]:
-    address = address_of(url, name)
-    client = address.sync_client()
-    try:
-        namespace = resolve("namespace", argument=namespace).value
-        yield Legacy(client, Keys(app_prefix(name, namespace)), address.redacted())
-    finally:
-        client.close()
+    with open_admin(address_of(url, name), name, resolve("namespace", argument=namespace).value) as admin:
+        yield admin.legacy()
 
 
 @legacy.command("run")
@@ -138,11 +134,14 @@ def _move(found: Legacy, layout: Layout, path: Path) -> None:
     columns = (TextColumn("moving"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Ledger(path) as ledger, Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("moving", total=found.left(layout.pending))
-        while chunk := found.move(layout, CHUNK):
+        while True:
+            chunk, left = found.move(layout)
+            if not chunk:
+                break
             now = time.time()
             ledger.add(Line(now, one.task_id, one.became, one.job, one.lane) for one in chunk)
             moved += chunk
-            progress.update(bar, completed=len(moved), total=len(moved) + found.left(layout.pending))
+            progress.update(bar, completed=len(moved), total=len(moved) + left)
             if time.monotonic() - looked > OTHERS_EVERY:
                 looked, others = time.monotonic(), found.others(me)
                 if others and others != before:
@@ -166,10 +165,7 @@ def _tell(moved: list[Moved], are: str, waiting: int) -> None:
     print(f"{count} tasks {are} moved" + (f", of {waiting} in the set" if waiting else ""))
     if audit:
         print(f"{len(audit)} {are} put into the audit list, because they cannot become jobs:")
-        for one in audit[:SAMPLES]:
-            print(f"  {one.task_id}: {one.job}")
-        if len(audit) > SAMPLES:
-            print(f"  and {len(audit) - SAMPLES} more")
+        show.some([f"{one.task_id}: {one.job}" for one in audit])
 
 
 @legacy.command("verify")
@@ -183,10 +179,10 @@ def verify(
 ) -> None:
     """See whether the ledgers and the server agree: nothing is left, lost or doubled. Exit code 1 if not."""
     with _the_migration(name, url, namespace) as found:
-        counts = found.counts(pending)
         on_server = dict(found.moved())
-        for task_id, reason in list(found.audited())[:SAMPLES]:
-            print(f"audit: {task_id}: {reason}")
+        counts = found.counts(pending, on_server)
+        for task_id, reason in islice(found.audited(), SAMPLES):
+            print(show.printable(f"audit: {task_id}: {reason}"))
     last: dict[str, Line] = {}
     wrong = []
     for line in sorted((line for path in ledger for line in read(path)), key=lambda line: line.at):
@@ -218,7 +214,7 @@ def verify(
             f"{unwritten} stand in none of these ledgers: another mover's, or one that was killed before its line was written"
         )
     for one in wrong[:20]:
-        print(f"WRONG: {one}")
+        print(show.printable(f"WRONG: {one}"))
     if wrong:
         raise typer.Exit(1)
     print("they agree")
@@ -240,21 +236,15 @@ def rollback(
             raise ConfigurationError(f"no migration of app {name!r} from the old layout has begun here")
         ids = sorted(task_id for task_id, _ in found.moved())
         counted: Counter[str] = Counter()
-        if dry_run:
+        with nullcontext() if dry_run else Ledger(ledger) as book:
             for at in range(0, len(ids), CHUNK):
-                counted.update(found.give_back(pending, ids[at : at + CHUNK], dry=True).values())
-        else:
-            with Ledger(ledger) as book:
-                for at in range(0, len(ids), CHUNK):
-                    answers = found.give_back(pending, ids[at : at + CHUNK])
-                    counted.update(answers.values())
-                    book.add(
-                        Line(time.time(), task_id, "back")
-                        for task_id, what in answers.items()
-                        if what == "back"
-                    )
-            if not counted["begun"]:
-                found.end()
+                answers = found.give_back(pending, ids[at : at + CHUNK], dry=dry_run)
+                counted.update(answers.values())
+                if book is not None:
+                    back = (task_id for task_id, what in answers.items() if what == "back")
+                    book.add(Line(time.time(), task_id, "back") for task_id in back)
+        if not dry_run and not counted["begun"]:
+            found.end()
     are = "would go" if dry_run else "are"
     print(
         f"{counted['back']} tasks {are} back in {pending}; {counted['begun']} had begun or ended and stay here"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,14 @@ def count(n: int, one: str, many: str = "") -> str:
 def printable(text: str) -> str:
     """Text from elsewhere: no control characters, so that no job can write to the terminal as it likes."""
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def some(rows: Sequence[str], most: int = 5) -> None:
+    """Print the first of them, as text from elsewhere, and how many more there are."""
+    for row in rows[:most]:
+        print(f"  {printable(row)}")
+    if len(rows) > most:
+        print(f"  and {len(rows) - most} more")
 
 
 def plain(text: str, style: str = "") -> Text:

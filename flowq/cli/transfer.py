@@ -29,8 +29,6 @@ from flowq.cli.target import Name, Namespace, Url, address_of, the_app
 CHUNK = 200
 """Jobs that are stored at once: some milliseconds of Redis."""
 CHUNK_BYTES = 1 << 20
-SAMPLES = 5
-"""Of what could not be stored, shown."""
 
 
 def export(
@@ -244,10 +242,7 @@ def _tell(tally: Tally, *, dry: bool) -> None:
         print(f"{ended} skipped: exported from here, and ended since (--again stores them)")
     if tally.refused:
         print(f"{len(tally.refused)} refused:")
-        for one in tally.refused[:SAMPLES]:
-            print(f"  {show.printable(one)}")
-        if len(tally.refused) > SAMPLES:
-            print(f"  and {len(tally.refused) - SAMPLES} more")
+        show.some(tally.refused)
     if not tally.is_whole:
         print('the file is not whole: its last line, {"end":…}, is missing or counts other jobs.')
         print("Export again, and import that file, too: what is here is not stored twice.")

@@ -18,6 +18,7 @@ from flowq._model import CancelAnswer, Record
 from flowq.backends.redis import audit, lease_ttl, letters, lookup, purging, scripts, snapshot, transfer
 from flowq.backends.redis.fitness import Finding
 from flowq.backends.redis.keys import Keys, app_prefix
+from flowq.backends.redis.legacy import Legacy
 from flowq.backends.redis.letters import Head, Replayed
 from flowq.backends.redis.reader import read_many, text
 from flowq.backends.redis.script import execute_sync
@@ -162,6 +163,10 @@ class Admin:
     ) -> list[tuple[transfer.Answer, str]]:
         """Store jobs of the place ``source``, all of them or none, each once. See ``transfer.store``."""
         return transfer.store(self._client, self._keys, source, jobs, again=again, dry=dry)
+
+    def legacy(self) -> Legacy:
+        """Taking over what waits in the layout of v0.0.4, and giving it back."""
+        return Legacy(self._client, self._keys, self.where)
 
     # --- dead letters
 

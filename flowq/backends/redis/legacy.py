@@ -15,9 +15,10 @@ import attrs
 
 from flowq._envelope import MAX_PAYLOAD
 from flowq._errors import ConfigurationError
-from flowq.backends.redis.keys import Keys, check_layout
+from flowq.backends.redis.keys import Keys
 from flowq.backends.redis.reader import read_many, text
 from flowq.backends.redis.script import Script, execute_sync, load_text
+from flowq.backends.redis.transfer import check_writable
 
 if TYPE_CHECKING:
     import redis
@@ -111,7 +112,7 @@ class Legacy:
         Raises:
             ConfigurationError: a migration with another idea of it has begun. IncompatibleLayout: of flowq's own keys.
         """
-        check_layout(text(execute_sync(self._client, "HGET", self._keys.clock, "schema") or b""))
+        check_writable(self._client, self._keys)
         execute_sync(self._client, "SETNX", self._layout, layout.said())
         before = text(execute_sync(self._client, "GET", self._layout))
         if before != layout.said():
@@ -132,25 +133,26 @@ class Legacy:
         """
         return int(execute_sync(self._client, "ZCARD", pending))
 
-    def move(self, layout: Layout, most: int = CHUNK) -> list[Moved]:
-        """Move the next tasks, in one step; none: the set is empty. A lost reply (OutcomeUnknown) loses nothing: ask again."""
-        return self._call(layout, most, -1)
+    def move(self, layout: Layout) -> tuple[list[Moved], int]:
+        """Move the next tasks, in one step, and how many are left in the set. A lost reply (OutcomeUnknown) loses nothing: ask again."""
+        return self._call(layout, -1)
 
     def look(self, layout: Layout) -> Iterator[Moved]:
         """What ``move`` would make of each task, without changing anything."""
         first = 0
-        while found := self._call(layout, CHUNK, first):
+        while found := self._call(layout, first)[0]:
             yield from found
             first += len(found)
 
-    def _call(self, layout: Layout, most: int, first: int) -> list[Moved]:
+    def _call(self, layout: Layout, first: int) -> tuple[list[Moved], int]:
         pairs: list[Arg] = [word for pair in layout.renamed.items() for word in pair]
         args: list[Arg] = [
-            layout.pending, layout.task, layout.name_field, layout.args_field, layout.kwargs_field, layout.meaning, most, MAX_PAYLOAD,
+            layout.pending, layout.task, layout.name_field, layout.args_field, layout.kwargs_field, layout.meaning, CHUNK, MAX_PAYLOAD,
             first, *pairs,
         ]  # fmt: skip
-        words = [text(word) for word in MOVE.call_sync(self._client, self._clock, args)[1:]]
-        return [Moved(*words[at : at + 4]) for at in range(0, len(words), 4)]  # type: ignore[arg-type]  # a literal type
+        left, *rest = MOVE.call_sync(self._client, self._clock, args)
+        words = [text(word) for word in rest]
+        return [Moved(*words[at : at + 4]) for at in range(0, len(words), 4)], int(left)  # type: ignore[arg-type]  # a literal type
 
     def give_back(self, pending: str, ids: Sequence[str], *, dry: bool = False) -> dict[str, str]:
         """Old id → ``back``, ``begun`` or ``unknown``: see the script."""
@@ -190,20 +192,12 @@ class Legacy:
             if int(cursor) == 0:
                 return
 
-    def counts(self, pending: str) -> Counts:
-        """O(moved tasks): each one's job is looked for."""
-        ids: set[str] = set()
-        jobs: set[str] = set()
-        outstanding = 0
-        for task_id, job in self.moved():
-            if task_id not in ids:
-                ids.add(task_id)
-                jobs.add(job)
-        listed = sorted(jobs)
-        for at in range(0, len(listed), CHUNK):
-            outstanding += self._outstanding(listed[at : at + CHUNK])
+    def counts(self, pending: str, moved: Mapping[str, str]) -> Counts:
+        """What there is beside ``moved``, old id → job id. O(moved tasks): each one's job is looked for."""
+        jobs = sorted(set(moved.values()))
+        outstanding = sum(self._outstanding(jobs[at : at + CHUNK]) for at in range(0, len(jobs), CHUNK))
         audit = int(execute_sync(self._client, "HLEN", self._audit))
-        return Counts(self.left(pending), len(ids), len(jobs), outstanding, audit)
+        return Counts(self.left(pending), len(moved), len(jobs), outstanding, audit)
 
     def _outstanding(self, jobs: Sequence[str]) -> int:
         """How many of these have not ended."""
