@@ -51,6 +51,7 @@ class Took:
             "per_second": self.per_second,
             "client_us": self.cpu_us / n,
             "redis_us": self.server.cpu_us / n,
+            "script_us": self.server.script_us / n,
             "calls": self.server.calls / n,
             "commands": self.server.commands / n,
             "per_turn": n / self.turns,
@@ -84,7 +85,10 @@ class Bench:
         seconds, cpu = worker.stats().last_answer - began, time.process_time() - cpu
         after = usage(self.client)
         spent = Usage(
-            after.cpu_us - before.cpu_us, after.calls - before.calls, after.commands - before.commands
+            after.cpu_us - before.cpu_us,
+            after.calls - before.calls,
+            after.commands - before.commands,
+            after.script_us - before.script_us,
         )
         took = Took(jobs, seconds, cpu * 1e6, spent, worker.stats().turns - turns)
         self._check(task, jobs)

@@ -5,11 +5,13 @@ Each sample comes from a fresh process, so that no run finds another one's memor
 
 from __future__ import annotations
 
+import cProfile
 import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,17 @@ def measured(
     if done.returncode != 0:
         raise RuntimeError(f"{words[3]} on {backend} failed:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def profiled(path: str) -> Iterator[None]:
+    """Write cProfile's statistics of the block into a file, which makes everything slower; '' does nothing."""
+    if not path:
+        yield
+        return
+    with cProfile.Profile() as profiler:
+        yield
+    profiler.dump_stats(path)
 
 
 def main(target: str, backend: str, arguments: str) -> None:

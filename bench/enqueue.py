@@ -14,7 +14,7 @@ import redis
 
 import flowq
 from bench.bodies import noop
-from bench.child import measured
+from bench.child import measured, profiled
 from bench.conditions import Conditions, Figure, Target
 from bench.server import running_server, usage
 
@@ -23,8 +23,19 @@ TASKS = 100
 TARGETS = {f"bulk of {BULK}": Target("at least", 100_000, "issue 6 (b)")}
 
 
-async def submit(url: str, seconds: float) -> dict[str, dict[str, float]]:
-    """Each way for so long (in a child process: see ``measured``)."""
+WAYS = {"one by one": 1, f"{TASKS} at once": TASKS, f"bulk of {BULK}": 1}
+"""How many tasks call at once."""
+
+
+async def submit(url: str, seconds: float, only: str = "", profile: str = "") -> dict[str, dict[str, float]]:
+    """Each way for so long (in a child process: see ``measured``).
+
+    Args:
+        url: the server's own URL.
+        seconds: of each way.
+        only: leave the other ways out.
+        profile: a file for cProfile's statistics.
+    """
     app = flowq.App("enqueue", url)
     task: Any = app.task(results=False)(noop)
     client = redis.Redis.from_url(url)
@@ -39,13 +50,12 @@ async def submit(url: str, seconds: float) -> dict[str, dict[str, float]]:
             return len(await app.enqueue_many([task.bind() for _ in range(BULK)]))
 
         await one()
-        for name, call, tasks in (
-            ("one by one", one, 1),
-            (f"{TASKS} at once", one, TASKS),
-            (f"bulk of {BULK}", bulk, 1),
-        ):
-            found[name] = await _repeat(call, tasks, seconds, client)
-            client.flushall()
+        for name, tasks in WAYS.items():
+            if not only or name == only:
+                call = bulk if name.startswith("bulk") else one
+                with profiled(profile):
+                    found[name] = await _repeat(call, tasks, seconds, client)
+                client.flushall()
     client.close()
     return found
 
@@ -54,7 +64,7 @@ async def _repeat(
     call: Callable[[], Awaitable[int]], tasks: int, seconds: float, client: redis.Redis
 ) -> dict[str, float]:
     stored = 0
-    before = usage(client).cpu_us
+    before = usage(client)
     began, cpu = time.perf_counter(), time.process_time()
 
     async def caller() -> None:
@@ -67,10 +77,12 @@ async def _repeat(
         for _ in range(tasks):
             group.start_soon(caller)
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
+    after = usage(client)
     return {
         "per_second": stored / took,
         "client_us": cpu / stored * 1e6,
-        "redis_us": (usage(client).cpu_us - before) / stored,
+        "redis_us": (after.cpu_us - before.cpu_us) / stored,
+        "script_us": (after.script_us - before.script_us) / stored,
     }
 
 

@@ -87,10 +87,7 @@ def _used(client: redis.Redis) -> int:
 
 def _resident(server: Server, backend: str, backlog: int) -> float:
     with fleet_of(server, backend, app=f"memory-{backend}") as fleet:
-        app = flowq.App(fleet.app, url=server.url)
-        with app.sync() as producer:
-            for _ in range(0, backlog, CHUNK):
-                producer.enqueue_many([app.ref("unserved").bind(0, 0.0)] * CHUNK)
+        fleet.submit("unserved", [()] * backlog)
         process = fleet.start((sys.executable, "-m", "bench.worker", backend, "100"))
         psutil.wait_procs([psutil.Process(process.pid)], timeout=SETTLES)
         if process.poll() is not None:

@@ -27,6 +27,8 @@ class Usage:
     """EVALSHA and XREADGROUP … calls that came over the wire as scripts (cmdstat_evalsha)."""
     commands: int
     """All commands, those inside scripts among them."""
+    script_us: float
+    """Of the CPU time, µs in scripts."""
 
 
 @attrs.frozen
@@ -69,10 +71,12 @@ def usage(client: redis.Redis) -> Usage:
     cpu: Any = client.info("cpu")
     stats: Any = client.info("stats")
     calls: Any = client.info("commandstats")
+    scripts = calls.get("cmdstat_evalsha", {"calls": 0, "usec": 0})
     return Usage(
         (cpu["used_cpu_sys"] + cpu["used_cpu_user"]) * 1e6,
-        calls.get("cmdstat_evalsha", {"calls": 0})["calls"],
+        scripts["calls"],
         stats["total_commands_processed"],
+        float(scripts["usec"]),
     )
 
 

@@ -6,12 +6,11 @@ task, in turns, a hundred consumers. The requests on the wire are counted in a r
 
 from __future__ import annotations
 
-import cProfile
 from typing import Any
 
 import flowq
 from bench.bodies import add_probe, noop, open_bench
-from bench.child import measured
+from bench.child import measured, profiled
 from bench.conditions import Conditions, Figure, Target
 from bench.server import Server, running_server
 from bench.wire import tapped
@@ -51,13 +50,8 @@ async def run_noops(
     async with open_bench(app, server, CONCURRENCY) as bench:
         for _ in range(rounds):
             await bench.fill(task, jobs)
-            profiler = cProfile.Profile() if profile else None
-            if profiler is not None:
-                profiler.enable()
-            took = await bench.drain(task, jobs)
-            if profiler is not None:
-                profiler.disable()
-                profiler.dump_stats(profile)
+            with profiled(profile):
+                took = await bench.drain(task, jobs)
             found.append(took.figures())
     return found
 

@@ -7,26 +7,18 @@ commandstats``. No-op jobs unlimited and with ``limit=50``, enqueue one by one, 
 
 from __future__ import annotations
 
-import cProfile
 import pstats
-import time
+import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import anyio
-import redis
-
-import flowq
-from bench.bodies import add_probe, noop, open_bench
 from bench.child import measured
 from bench.conditions import Conditions, Figure, percentile
-from bench.enqueue import BULK, TASKS
-from bench.server import running_server, usage
-
-CONCURRENCY = 100
-JOBS = 25_000
-"""For each second of the measurement."""
+from bench.enqueue import WAYS, submit
+from bench.server import running_server
+from bench.throughput import KINDS, RATE, run_noops
 
 ROOMS = (
     ("event loop", ("/trio/", "/anyio/", "/asyncio/", "/outcome/", "select.epoll", "selectors.py", "/sniffio/", "contextvars")),
@@ -49,9 +41,9 @@ def room_of(function: tuple[str, int, str]) -> str:
     return next((name for name, signs in ROOMS if any(sign in place for sign in signs)), REST)
 
 
-def shares(profile: cProfile.Profile) -> dict[str, float]:
+def shares(path: Path) -> dict[str, float]:
     """Each room's part of the profiled time, waiting left out."""
-    rows: Any = pstats.Stats(profile).stats  # type: ignore[attr-defined]  # typeshed does not have it
+    rows: Any = pstats.Stats(str(path)).stats  # type: ignore[attr-defined]  # typeshed does not have it
     found: Counter[str] = Counter()
     for function, (_, _, own, _, _) in rows.items():
         if "select.epoll" in function[2] or "select.poll" in function[2]:
@@ -61,100 +53,25 @@ def shares(profile: cProfile.Profile) -> dict[str, float]:
     return {name: seconds / whole for name, seconds in found.items()}
 
 
-def script_us(client: redis.Redis) -> float:
-    """µs that Redis has spent in EVALSHA so far."""
-    stats: Any = client.info("commandstats")
-    return float(stats.get("cmdstat_evalsha", {"usec": 0})["usec"])
-
-
-async def run(url: str, jobs: int, limit: int | None, profiled: bool) -> dict[str, Any]:
-    """No-op jobs (in a child process)."""
-    app = flowq.App("where", url)
-    add_probe(app)
-    task: Any = app.task(name="noop", limit=limit, results=False)(noop)
-    async with open_bench(app, url, CONCURRENCY) as bench:
-        await bench.fill(task, jobs)
-        before, profile = script_us(bench.client), cProfile.Profile()
-        if profiled:
-            profile.enable()
-        took = (await bench.drain(task, jobs)).figures()
-        profile.disable()
-        took["script_us"] = (script_us(bench.client) - before) / jobs
-    return {**took, "shares": shares(profile) if profiled else {}}
-
-
-async def submit(url: str, way: str, seconds: float, profiled: bool) -> dict[str, Any]:
-    """Jobs stored by so many callers (in a child process)."""
-    app = flowq.App("where", url)
-    task: Any = app.task(results=False)(noop)
-    client = redis.Redis.from_url(url)
-    stored = 0
-
-    async def one() -> int:
-        await task.enqueue()
-        return 1
-
-    async def bulk() -> int:
-        return len(await app.enqueue_many([task.bind() for _ in range(BULK)]))
-
-    calls: dict[str, tuple[Callable[[], Awaitable[int]], int]] = {
-        "one by one": (one, 1),
-        f"{TASKS} at once": (one, TASKS),
-        f"bulk of {BULK}": (bulk, 1),
-    }
-    call, tasks = calls[way]
-    async with app:
-        await one()
-        before, scripts = usage(client), script_us(client)
-        profile = cProfile.Profile()
-        if profiled:
-            profile.enable()
-        began, cpu = time.perf_counter(), time.process_time()
-
-        async def caller() -> None:
-            nonlocal stored
-            while time.perf_counter() < began + seconds:
-                more = await call()
-                stored += more
-
-        async with anyio.create_task_group() as group:
-            for _ in range(tasks):
-                group.start_soon(caller)
-        cpu, took = time.process_time() - cpu, time.perf_counter() - began
-        profile.disable()
-        after = usage(client)
-    found = {
-        "per_second": stored / took,
-        "client_us": cpu / stored * 1e6,
-        "redis_us": (after.cpu_us - before.cpu_us) / stored,
-        "script_us": (script_us(client) - scripts) / stored,
-        "shares": shares(profile) if profiled else {},
-    }
-    client.flushall()
-    client.close()
-    return found
-
-
 def bench(conditions: Conditions) -> list[Figure]:
     """The figures of this question, on the first of the loops that are asked for."""
     backend = conditions.backends[0]
+    jobs = int(RATE * conditions.seconds)
     figures = []
-    with running_server(conditions) as server:
-        cases: list[tuple[str, Any, dict[str, Any]]] = [
-            ("no-op, unlimited", run, {"jobs": int(JOBS * conditions.seconds), "limit": None}),
-            ("no-op, limit=50", run, {"jobs": int(JOBS * conditions.seconds), "limit": 50}),
-            *(
-                (f"enqueue, {way}", submit, {"way": way, "seconds": conditions.seconds})
-                for way in ("one by one", f"{TASKS} at once", f"bulk of {BULK}")
-            ),
-        ]
-        for name, function, arguments in cases:
-            plain = [
-                measured(function, backend, url=server.url, profiled=False, **arguments)
-                for _ in range(conditions.runs)
-            ]
-            split = measured(function, backend, url=server.url, profiled=True, **arguments)["shares"]
-            figures += _figures(backend, name, plain, split)
+    with running_server(conditions) as server, tempfile.TemporaryDirectory(prefix="fq-where-") as folder:
+        file = Path(folder) / "profile"
+        for kind, limit in KINDS.items():
+            job = partial(
+                measured, run_noops, backend, url=server.url, server=server.url, jobs=jobs, limit=limit
+            )
+            plain = [job()[0] for _ in range(conditions.runs)]
+            job(profile=str(file))
+            figures += _figures(backend, f"no-op, {kind}", plain, shares(file))
+        call = partial(measured, submit, backend, url=server.url, seconds=conditions.seconds)
+        rows = [call() for _ in range(conditions.runs)]
+        for way in WAYS:
+            call(only=way, profile=str(file))
+            figures += _figures(backend, f"enqueue, {way}", [row[way] for row in rows], shares(file))
     return figures
 
 
