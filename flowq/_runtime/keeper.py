@@ -32,6 +32,7 @@ STALL_TOLD = 2.0
 LONGEST_REST = 0.5
 """Seconds; so that a suspend, or a loop that stalls, is noticed soon."""
 EXIT_OVERRUN = 70
+THREAD = "flowq keeper"
 
 
 @attrs.define(eq=False)
@@ -94,7 +95,7 @@ class Keeper:
 
     def start_thread(self) -> None:
         self.pulse = self._now()  # the start may have waited long for the server
-        threading.Thread(target=self._run, name="flowq keeper", daemon=True).start()
+        threading.Thread(target=self._run, name=THREAD, daemon=True).start()
 
     async def run_as_task(self) -> None:
         """The same without a thread, under a virtual clock: renewals are plain calls, and must not block."""
@@ -114,9 +115,10 @@ class Keeper:
     def _run(self) -> None:
         try:
             while not self._stop:
-                self._poked.clear()
                 until = self._step()
                 self._poked.wait(max(0.0, until - self._now()))
+                # before what it was poked for is looked at: a poke from here on shortens the next rest
+                self._poked.clear()
         except BaseException as exc:  # noqa: BLE001 - the worker must learn of its keeper's end, whatever it was
             self._tell("failed", exc)
         finally:
@@ -229,6 +231,13 @@ class Keeper:
         if self._options.hard_stop:
             logging.shutdown()
             os._exit(EXIT_OVERRUN)
+
+
+def join_threads(seconds: float) -> None:
+    """Wait at most so long, each, for threads that were told to stop: while one lasts, its frames hold the app's objects."""
+    for thread in threading.enumerate():
+        if thread.name == THREAD:
+            thread.join(seconds)
 
 
 def as_flowq_error(error: BaseException) -> BaseException:

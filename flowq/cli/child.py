@@ -25,6 +25,7 @@ import flowq
 from flowq._app import App
 from flowq._errors import FlowqError, Unavailable
 from flowq._runtime import overrun
+from flowq._runtime.keeper import join_threads
 from flowq._runtime.worker import Worker
 from flowq.cli import logs, metrics
 from flowq.cli.board import PULSE, Pulse, PulseFile, clock
@@ -39,6 +40,8 @@ BEAT: Final = 1.0
 """Seconds between two signs of life of the event loop."""
 AGAIN: Final = 1.0
 """Seconds before a start is tried again because no server was there."""
+LAST_WORDS: Final = 0.2
+"""Seconds that the end waits for the keeper's thread, which may hang on a server that does not answer."""
 
 
 def main(arguments: list[str]) -> int:
@@ -64,7 +67,9 @@ def main(arguments: list[str]) -> int:
         return _told(error, exit_of(error))
     pulse = PulseFile(Path(os.environ[PULSE]))
     pulse.write(Pulse(loaded=True))
-    return anyio.run(WorkerProcess(app, settings, pulse).run, backend=backend)
+    code = anyio.run(WorkerProcess(app, settings, pulse).run, backend=backend)
+    join_threads(LAST_WORDS)
+    return code
 
 
 def _told(error: FlowqError, code: Exit) -> Exit:
