@@ -23,6 +23,9 @@ REST = 1.0
 """Seconds for which nothing of a lane is taken ahead after a guess that was wrong."""
 MOST_AHEAD = 400
 """Deliveries ahead in all, or one for each consumer: about what goes with one settle (500)."""
+SPREAD = 8
+"""Lanes that share what may be taken ahead. Of more lanes, one claim serves so many (those with work, from where its turn begins), and the next one
+others: a handful of each of two hundred would cost a read for each lane and claim."""
 SMOOTHING = 0.3
 """Weight of the newest sample in the running average."""
 OVERDUE = 2.0
@@ -109,7 +112,8 @@ def share_ahead(averages: dict[str, float], outlook: Outlook, load: Load) -> dic
     """How many of each lane may be taken beyond the room; lanes that get none are left out.
 
     Consumers that are free now are counted as one: bodies that compute run one after the other, whatever the number of consumers,
-    and bodies that wait will be seen running. Several lanes share what starts; what waits already is taken off.
+    and bodies that wait will be seen running. Several lanes share what starts; what waits already is taken off. Of more than ``SPREAD``
+    lanes each is named what it would get among so many, and a claim fills so many shares.
 
     Args:
         averages: seconds of one body, of each unlimited lane whose pace is usable.
@@ -121,7 +125,7 @@ def share_ahead(averages: dict[str, float], outlook: Outlook, load: Load) -> dic
         if seconds > 0:
             # bounded before it is made an int: under a clock that stands still the average decays to next to nothing
             starts = int(min(most, outlook.ending + (outlook.slack + HORIZON) / seconds))
-        ahead = starts // len(averages) - queued
+        ahead = starts // min(len(averages), SPREAD) - queued
         if ahead > 0:
             shares[name] = ahead
     return shares

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import msgspec
 
+from flowq._core.prefetch import SPREAD
 from flowq._model import HANDED_BACK, Claimed, Delivery, LanePolicy, Record, Status, Want
 from flowq.backends.memory.fleet import standing
 from flowq.backends.memory.jobs import cancelled_record, end_entry, scoped
@@ -35,13 +36,23 @@ class Turn:
     """Lanes that this claim did not empty, and whether the caller could have started more of them."""
     ended: int = 0
     withheld: bool = False
+    shares: float = SPREAD
+    """Beyond room, that may still be given out."""
+    left: dict[str, int] = attrs.Factory(dict[str, int])
+    """Beyond room, of the lanes that were looked at."""
 
     def space(self, lane: Lane) -> int:
         """How many more of this lane the caller can start."""
         space = self.room
         if lane.name not in self.state.limits:
-            space += self.extra.get(lane.name, 0)
+            space += self.beyond(lane.name)
         return max(0, min(space, self.threads) if self.policy(lane).sync else space)
+
+    def beyond(self, name: str) -> int:
+        """How many more of a lane may be taken beyond room: of its share, as much as is left to give out when it is first looked at."""
+        if name not in self.left:
+            self.left[name] = int(self.extra.get(name, 0) * min(1.0, self.shares))
+        return self.left[name]
 
     def policy(self, lane: Lane) -> LanePolicy:
         return self.pool.lanes[lane.name]
@@ -56,7 +67,8 @@ class Turn:
         if self.room > 0:
             self.room -= 1
         else:
-            self.extra[lane.name] -= 1
+            self.left[lane.name] -= 1
+            self.shares -= 1 / self.extra[lane.name]
         if self.policy(lane).sync:
             self.threads -= 1
         limit = self.state.limits.get(lane.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from flowq.backends.redis.keys import Keys
     from flowq.backends.redis.script import Script
 
+TURNS = 1 << 16
 RESEND_WINDOW_MS = 120_000
 """For how long a batch that is sent again is recognised. A marker costs about 100 bytes, so an hour of them would not be cheap."""
 
@@ -32,7 +34,7 @@ class RedisStream:
         self._keys = keys
         self._clock = [keys.clock]
         self._pools = pools
-        self._turn = 0
+        self._draw = Random().randrange  # noqa: S311 - no secret
         self._refusals = Refusals(channel.address.redacted())
 
     async def submit(self, batch_id: str, batch: Sequence[Submission]) -> list[Receipt]:
@@ -61,8 +63,9 @@ class RedisStream:
             args, ordered = scripts.settle(me, ended, want is not None and want.room > 0)
             calls.append((scripts.SETTLE, self._clock, args))
         if want is not None:
-            self._turn += 1
-            calls.append((scripts.CLAIM, self._clock, scripts.claim(me, want, self._turn)))
+            # anywhere among the lanes: one claim may serve a few of many, and the next one should serve others
+            turn = self._draw(TURNS)
+            calls.append((scripts.CLAIM, self._clock, scripts.claim(me, want, turn)))
         replies = await self._channel.evalsha_many(calls, at_once=True)
         return scripts.read_exchange(replies, ordered, want is not None, anyio.current_time())
 

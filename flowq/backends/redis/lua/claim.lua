@@ -16,7 +16,7 @@ local room = tonumber(ARGV[5])         -- int: free consumers
 local threads = tonumber(ARGV[6])      -- int: free threads, for lanes of sync tasks
 local turn = tonumber(ARGV[7])         -- int: rotates the order of lanes
 local pass_on = ARGV[8]                -- '1': ring the pool again, the caller was woken without room
-local rest = 9                         -- ARGV[9..]: (lane, extra): unlimited lanes that may be taken beyond room
+local rest = 9                         -- ARGV[9..]: (lane, extra): unlimited lanes that may be taken beyond room, each its share
 
 --- @include drain
 --- @include clock
@@ -52,6 +52,7 @@ local has_orphans = redis.call('EXISTS', P .. 'orphans') == 1
 local extra, granted, ended = {}, 0, 0
 for i = rest, #ARGV, 2 do extra[ARGV[i]] = tonumber(ARGV[i + 1]) end
 local limits, fresh, adopted, short, withheld = {}, {}, {}, {}, false
+local spare = 8 -- shares beyond room that this claim may still give out (SPREAD of _core/prefetch)
 
 -- the group is gone although this app made it: the server forgot (W10)
 local function group_lost(lane)
@@ -107,9 +108,11 @@ local function take_from(lane, limit, policy)
   local s = P .. 's:' .. lane
   local max_crashes, sync, ttl = string.match(policy, '^%d*|(%d*)|(%d*)|(%d*)')
   local most = sync == '1' and math.min(threads, room) or room
-  most = math.max(0, most) + (not limit and extra[lane] or 0)
+  local within = math.max(0, most)
+  most = within + (not limit and extra[lane] and math.floor(extra[lane] * math.min(1, spare)) or 0)
   if sync == '1' then redis.call(threads > 0 and 'SREM' or 'SADD', P .. 'full:' .. lane, m) end
   if limit and c.l < c.q then return true end
+  if most <= 0 and not others then return true end -- nothing to take, and nobody to ring for
   local used = pending(lane)
   if not used then return false end
   local got = 0
@@ -146,6 +149,7 @@ local function take_from(lane, limit, policy)
   got = got + n
   granted = granted + got
   room = room - got
+  if got > within then spare = spare - (got - within) / extra[lane] end
   if sync == '1' then threads = threads - got end
   if left and others and most <= 0 and (sync ~= '1' or threads > 0) then
     local _, dead = dead_owners(lane, c.l)
