@@ -55,6 +55,8 @@ class Intake:
         self.withheld = False
         """The last claim left work to others who wait for it."""
         self._asked = 0
+        self._passed_over = False
+        """The last claim had no room, found nothing, and did not look at every lane: the next room is worth another one."""
         self._held_off_until = -math.inf
         self._sent_at = -math.inf
         """When the last claim was."""
@@ -95,7 +97,7 @@ class Intake:
         if now - self._sampled_at >= SAMPLE_EVERY:
             self._sample(now)
         room = self.room
-        if not self.is_open or not (self.due or (floor.tokens_back and room)):
+        if not self.is_open or not (self.due or ((floor.tokens_back or self._passed_over) and room)):
             return self._pass_ring(room)
         extra = self._ahead(now) if self.due and self._averages else {}
         if not room and not (extra and is_worth_a_claim(self.load, sum(extra.values()))):
@@ -106,6 +108,7 @@ class Intake:
         self.ring_to_pass = False
         room = self._reach.part_of(room, len(floor.ready))
         self._asked = room
+        self._passed_over = not room and len(extra) < len(floor.lanes)
         if room:
             self._looked_at = now
         return Want(room, self.free_threads(), extra)
@@ -121,6 +124,7 @@ class Intake:
         got = len(claimed.grants)
         if got >= max(1, self._asked):
             self.due = True
+            self._passed_over = False
         self.found_nothing = got == 0
         self.withheld = claimed.withheld
         before = min(self.next_due, self.next_expiry)
@@ -172,7 +176,7 @@ class Intake:
 
     @property
     def can_listen(self) -> bool:
-        return self.is_open and not self.due and self.room > 0
+        return self.is_open and not (self.due or self._passed_over) and self.room > 0
 
     def update(self, is_member: bool) -> None:
         """After each turn: send the reader to listen, or call it back."""
@@ -184,7 +188,7 @@ class Intake:
 
     def is_exhausted(self, now: float, within: float) -> bool:
         """Is nothing ready, running, or due within so many seconds, as far as this worker can serve it?"""
-        idle = not self._floor.known and not self.due and self.found_nothing
+        idle = not self._floor.known and not (self.due or self._passed_over) and self.found_nothing
         return idle and now >= self.quarantine_end and self.next_due > now + within
 
     # --- pace ---------------------------------------------------------------------------------------------------------------

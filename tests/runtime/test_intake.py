@@ -510,3 +510,26 @@ async def test_a_raised_limit_and_a_resumed_lane_start_at_once(stage: Stage) -> 
             await handle.result(timeout=60)
         assert anyio.current_time() - begin < 3
     assert most == 3
+
+
+@pytest.mark.parametrize("each", range(4, 16))
+async def test_an_empty_lane_does_not_hide_another_ones_work(stage: Stage, each: int) -> None:
+    """A claim without room looks only at lanes of known pace; when it finds them empty, the others are looked at as soon as there is
+    room, not at the safety poll.
+    """
+    app = stage.app()
+    calls: list[Any] = []
+    for n in range(20):
+
+        async def body() -> None:
+            await anyio.sleep(0.002)
+
+        task: Any = app.task(name=f"task{n}", results=False)(body)
+        calls += [task.bind() for _ in range(each + n % 3)]
+
+    async with app:
+        worker = await stage.start(app, concurrency=10)
+        begin = anyio.current_time()
+        await app.enqueue_many(calls)
+        await eventually(lambda: worker.stats().succeeded == len(calls), 60)
+    assert anyio.current_time() - begin < SAFETY_POLL / 2
