@@ -46,7 +46,7 @@ def largest(w: Worker, ttl: int) -> int:
 
 def longest(c: World, w: Worker, ttl: int) -> int:
     """The longest lease that may run, for all that a worker knows: while it was told nothing the TTL may have been changed."""
-    return largest(w, ttl) if c.broken.ignores_silence else max(largest(w, ttl), w.silent)
+    return largest(w, ttl) if c.broken.ignores_silence else max(largest(w, ttl), min(w.silent, c.believed))
 
 
 def lifted(members: tuple[Member, ...], ttl: int) -> tuple[Member, ...]:

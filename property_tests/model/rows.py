@@ -155,6 +155,7 @@ CORRECT = [
     row("ttl", "raise under way, everything lost", forget=1, under_way=True, **{**RAISE, "commands": 0, "joins": 2}),
     row("ttl", "raise under way, one worker was left behind, everything lost", left_behind=True, forget=1, under_way=True, **{**RAISE, "commands": 0, "joins": 2}),
     row("ttl", "the same, and nobody holds it up", left_behind=True, forget=1, under_way=True, held_up=False, **{**RAISE, "commands": 0, "joins": 2}),
+    row("ttl", "a raise beyond the silence that is believed, everything lost: the exception", "BODIES", every=9999, left_behind=True, forget=1, under_way=True, believed=2, **{**RAISE, "commands": 0, "joins": 2}),
     row("ttl", "lowering under way, everything lost", forget=1, under_way=True, **{**LOWER, "commands": 0, "joins": 2}),
     row("ttl", "raised before, failover to a replica from then", failover=1, replica_ttl=2, **{**LOWER, "commands": 0}),
     row("ttl", "the same, one worker was left behind: the exception", "BODIES", left_behind=True, failover=1, replica_ttl=2, quick=True, **{**LOWER, "commands": 0}),

@@ -106,6 +106,8 @@ class World:
     ttl: int = 3
     to: int = 0
     """The TTL to which ``commands`` may change it, and back; 0: none do."""
+    believed: int = 99
+    """Most ticks of silence after which a worker thinks that the TTL may have been raised unheard (``LONGEST_LEASE``)."""
     margin: int = 1
     unwind: int = 0
     quarantine: int = -1
