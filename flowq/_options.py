@@ -10,7 +10,7 @@ import datetime
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, TypeGuard
 
 import attrs
 
@@ -216,7 +216,7 @@ def _normalised(task: str, options: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def is_name(name: Any) -> bool:
+def is_name(name: object) -> TypeGuard[str]:
     """Can it stand in a key?"""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
@@ -231,7 +231,6 @@ def check_name(name: Any, what: str) -> str:
         raise InvalidName(
             f"{what} {name!r}: letters, digits, '_', '.', '-' only, 1 to 100 characters: it becomes part of a key"
         )
-    assert isinstance(name, str)
     return name
 
 

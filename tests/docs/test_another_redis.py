@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from flowq._jobfile import Footer, read_header, read_line
 from flowq.cli import main
 from tests.cli.stage import Stage
 from tests.conftest import RedisServer
+from tests.docs.manual import DOCS, commands
 
-PAGE = (Path(__file__).parents[2] / "docs" / "migration" / "another-redis.md").read_text()
-BLOCK = re.compile(r"^( *)```sh\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-COMMANDS = [line.strip() for _, block in BLOCK.findall(PAGE) for line in block.splitlines()]
+NAME = "migration/another-redis.md"
+COMMANDS = commands(NAME)
 
 
 def test_the_manuals_commands(
@@ -55,7 +54,8 @@ def test_the_manuals_commands(
 
 def test_the_file_that_the_page_shows() -> None:
     """Each of its lines is read."""
-    head, *lines = PAGE.partition("```json\n")[2].partition("```")[0].encode().splitlines()
+    page = (DOCS / NAME).read_text()
+    head, *lines = page.partition("```json\n")[2].partition("```")[0].encode().splitlines()
     assert read_header(head).app == "shop"
     jobs = [read_line(line) for line in lines]
     assert isinstance(jobs[-1], Footer)

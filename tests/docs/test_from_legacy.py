@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,7 @@ import pytest
 from flowq.backends.redis.url import parse_url
 from flowq.cli import main
 from tests.conftest import RedisServer
-
-PAGE = Path(__file__).parents[2] / "docs" / "migration" / "from-legacy.md"
-COMMAND = re.compile(r"^ *flowq (migrate legacy .*)$", re.MULTILINE)
+from tests.docs.manual import commands
 
 
 def test_the_manuals_commands(
@@ -34,10 +31,9 @@ def test_the_manuals_commands(
         client.zadd("tasks:status:pending", {str(n): time.time() - 450 + n})
 
     said = []
-    for words in COMMAND.findall(PAGE.read_text()):
-        code = main(words.split())
+    for command in commands("migration/from-legacy.md"):
+        assert main(command.split()[1:]) == 0, command
         said.append(capsys.readouterr().out)
-        assert code == 0, words
 
     dry, moved, verified, rehearsed, back = said
     assert "450 tasks would be moved, of 450 in the set" in dry
