@@ -10,8 +10,11 @@ from typing import Any
 
 import anyio
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # pyright: ignore[reportPrivateImportUsage]  # they are documented there
 
 import flowq
+from flowq.backends.kafka import intake
 from flowq.backends.kafka.names import topic_name
 from flowq.backends.kafka.producer import BlockingProducer
 from flowq.backends.kafka.url import parse_kafka_url
@@ -134,6 +137,37 @@ async def test_a_sync_producer_goes_by_kafka(own_shop: Shop, broker: str) -> Non
     await own_shop.start(app)
     job_id, result = await anyio.to_thread.run_sync(submit)
     assert (job_id.partition(":k")[0], result) == ("double", 8)
+
+
+def kept(admin: AdminClient, topic: str) -> int:
+    """How many records the topic has."""
+    places = [TopicPartition(topic, number) for number in range(4)]
+    ends, starts = (
+        sum(future.result(10).offset for future in admin.list_offsets(dict.fromkeys(places, spec)).values())
+        for spec in (OffsetSpec.latest(), OffsetSpec.earliest())
+    )
+    return int(ends - starts)
+
+
+async def test_finished_records_are_deleted(
+    own_shop: Shop, kafka_broker: KafkaBroker, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A topic has no retention, so the workers see to it that it does not grow for ever."""
+    monkeypatch.setattr(intake, "TRIM_EVERY", 0.5)
+    app = own_shop.app(broker=broker)
+    ran: list[int] = []
+
+    @app.task(results=False)
+    async def note(n: int) -> None:
+        ran.append(n)
+
+    await own_shop.start(app)
+    admin, topic = kafka_broker.admin(), topic_name(own_shop.name, "note")
+    async with app:
+        await app.enqueue_many(note.bind(n) for n in range(50))
+        await until(lambda: len(ran) == 50, "50 ended", PATIENCE)
+        await until(lambda: kept(admin, topic) == 0, "all deleted", PATIENCE)
+    assert sorted(ran) == list(range(50))
 
 
 async def test_memory_is_no_place_beside_a_broker() -> None:

@@ -8,6 +8,7 @@ between the two) is the same job: its id tells, see ``take_in.lua``.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
@@ -32,6 +33,8 @@ BATCH_BYTES: Final = 1 << 20
 """About the most bytes of one write."""
 SHORTEST, LONGEST = 0.005, 0.25
 """Seconds until a lane that was full is looked at again."""
+TRIM_EVERY: Final = 300.0
+"""Seconds between two looks of a worker for records that are finished and can be deleted: topics have no retention of their own."""
 REST: Final = 1.0
 """Seconds until what failed is tried again."""
 
@@ -109,8 +112,24 @@ class Intake:
                 anyio.create_task_group() as tasks,
             ):
                 consumer.on_arrival = self._wake
+                tasks.start_soon(self._trim)
                 for lane in self.topics:
                     tasks.start_soon(self._carry, consumer, lane)
+
+    async def _trim(self) -> None:
+        """Every worker does it, at its own time: what is deleted already costs a look."""
+        topics = Topics(self._address, group_name(self._app), self.topics)
+        while True:
+            await anyio.sleep(TRIM_EVERY * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret
+            try:
+                await to_thread.run_sync(topics.trim)
+            except ServerError as error:
+                logger.warning(
+                    "finished records of %s are not deleted, trying again later: %s",
+                    self._app,
+                    error,
+                    extra={"event": "kafka.not_trimmed", "facts": {"why": str(error)}},
+                )
 
     def _wake(self) -> None:
         self._arrived.set()
